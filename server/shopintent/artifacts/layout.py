@@ -1,0 +1,110 @@
+"""Where everything of a release lies under one folder, the releases root.
+
+current                             the id of the release that serves
+model_repository/intent_<id>/       Triton models: config.pbtxt, 1/model.onnx
+                 text_encoder_<id>/ product_encoder_<id>/
+releases/<id>/manifest.json         what belongs together; written last
+              behavior_tokenizer/   text_tokenizer.json
+              products.jsonl        the product collection, a product a line, most popular first
+              product_embeddings.npy, product_content.npy      its rows, in the same order
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+RELEASE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def intent_model(release_id: str) -> str:
+    """Returns the Triton name of the release's intent model."""
+    return f"intent_{release_id}"
+
+
+def text_encoder_model(release_id: str) -> str:
+    """Returns the Triton name of the release's text encoder."""
+    return f"text_encoder_{release_id}"
+
+
+def product_encoder_model(release_id: str) -> str:
+    """Returns the Triton name of the release's product encoder."""
+    return f"product_encoder_{release_id}"
+
+
+def collection(release_id: str) -> str:
+    """Returns the name of the release's product collection."""
+    return f"products_{release_id}"
+
+
+@dataclass(frozen=True)
+class ReleasesRoot:
+    """The folder that holds every release of a shop."""
+
+    path: Path
+
+    @property
+    def model_repository(self) -> Path:
+        """The one Triton model repository of all releases."""
+        return self.path / "model_repository"
+
+    def release(self, release_id: str) -> ReleaseFolder:
+        """Returns the folder of a release; it need not exist."""
+        return ReleaseFolder(self.path / "releases" / release_id)
+
+    def release_ids(self) -> list[str]:
+        """Returns the ids of all complete releases, in order of name."""
+        found = (self.path / "releases").glob("*/manifest.json")
+        return sorted(path.parent.name for path in found if RELEASE_ID.fullmatch(path.parent.name))
+
+    def current(self) -> str | None:
+        """Returns the id of the release that serves, or None before the first is published."""
+        try:
+            return (self.path / "current").read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def set_current(self, release_id: str) -> None:
+        """Names the release that serves from the next start on; never half written."""
+        written = self.path / f".current.{os.getpid()}"
+        written.write_text(release_id + "\n", encoding="utf-8")
+        written.replace(self.path / "current")
+
+
+@dataclass(frozen=True)
+class ReleaseFolder:
+    """The files of one release outside the model repository."""
+
+    path: Path
+
+    @property
+    def manifest(self) -> Path:
+        """What belongs together."""
+        return self.path / "manifest.json"
+
+    @property
+    def behavior_tokenizer(self) -> Path:
+        """The folder that BehaviorTokenizer.load reads."""
+        return self.path / "behavior_tokenizer"
+
+    @property
+    def text_tokenizer(self) -> Path:
+        """The word pieces of the text encoder, in the format of the `tokenizers` library."""
+        return self.path / "text_tokenizer.json"
+
+    @property
+    def products(self) -> Path:
+        """The products, a JSON object a line, most popular first."""
+        return self.path / "products.jsonl"
+
+    @property
+    def product_embeddings(self) -> Path:
+        """[P, D] float32, the rows in the order of `products`."""
+        return self.path / "product_embeddings.npy"
+
+    @property
+    def product_content(self) -> Path:
+        """[P, 6] int32, the content tokens, the rows in the order of `products`."""
+        return self.path / "product_content.npy"
