@@ -183,7 +183,7 @@ class BehaviorTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> BehaviorTokenizer:
-        """Reads a saved tokenizer. Raises TokenizerError when it is missing, damaged or outdated."""
+        """Reads a saved tokenizer. Raises TokenizerError when it is missing or damaged."""
         try:
             scalars = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
             with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:

@@ -1,0 +1,1 @@
+"""The gRPC server: predicts intent and recommends products from one release."""

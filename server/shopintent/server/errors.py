@@ -1,0 +1,88 @@
+"""Why a call failed. Each error knows its status code, its reason and its metadata.
+
+The reasons are documented in protos/shopintent/v1/error_reason.proto; a test compares both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One bad field of a request."""
+
+    field: str
+    """Its path, for example "recent_events[3].product_id"."""
+    description: str
+    """What is wrong and what to do instead."""
+
+
+class ShopIntentError(Exception):
+    """A failure that callers are told about."""
+
+    code: grpc.StatusCode
+    reason: str
+    retry_after_s: float | None = None
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.metadata = metadata
+
+
+class InvalidRequest(ShopIntentError):
+    """The request breaks the contract; it names every bad field."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "ERROR_REASON_INVALID_REQUEST"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__("; ".join(f"{each.field}: {each.description}" for each in violations))
+        self.violations = tuple(violations)
+
+
+class ProductNotFound(ShopIntentError):
+    """The catalog has no such product."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "ERROR_REASON_PRODUCT_NOT_FOUND"
+
+    def __init__(self, product_id: str) -> None:
+        super().__init__(f"no product has the id {product_id!r}", productId=product_id)
+
+
+class ModelUnavailable(ShopIntentError):
+    """A model in Triton did not answer in time, or Triton could not be reached."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "ERROR_REASON_MODEL_UNAVAILABLE"
+    retry_after_s = 1.0
+
+    def __init__(self, model_name: str, why: str) -> None:
+        super().__init__(f"model {model_name} did not answer: {why}", modelName=model_name)
+
+
+class IndexUnavailable(ShopIntentError):
+    """The product index did not answer in time, or could not be reached."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "ERROR_REASON_INDEX_UNAVAILABLE"
+    retry_after_s = 1.0
+
+    def __init__(self, collection: str, why: str) -> None:
+        message = f"product collection {collection} did not answer: {why}"
+        super().__init__(message, collection=collection)
+
+
+class ReleaseMismatch(ShopIntentError):
+    """Parts of the release do not fit together. Waiting does not help."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "ERROR_REASON_RELEASE_MISMATCH"
+
+    def __init__(self, release_id: str, component: str, why: str) -> None:
+        message = f"release {release_id} does not fit: {component}: {why}"
+        super().__init__(message, releaseId=release_id, component=component)

@@ -1,0 +1,55 @@
+"""The models of a release, behind Triton in production."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shopintent.behavior import Behavior
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the intent model says of one behavior."""
+
+    next_actions: NDArray[np.float32]
+    """[A], sums to 1; the columns are Manifest.actions."""
+    purchases: NDArray[np.float32]
+    """[H]; the columns are Manifest.horizons_s."""
+    behavior_embedding: NDArray[np.float32]
+    """[D], L2-normalized."""
+    model_version: str
+    """The version of the model in Triton that answered."""
+
+
+class BehaviorModel(Protocol):
+    """The intent model."""
+
+    async def predict(
+        self, behavior: Behavior, *, request_time: int, timeout_s: float
+    ) -> Prediction:
+        """Returns the prediction for a behavior that BehaviorTokenizer.window made.
+
+        `request_time` is in unix seconds. Raises ModelUnavailable when there is no answer within
+        `timeout_s` seconds.
+        """
+
+
+class ContentEncoder(Protocol):
+    """The text encoder and the product tower."""
+
+    async def encode_texts(self, texts: Sequence[str], *, timeout_s: float) -> NDArray[np.float32]:
+        """Returns [N, E] embeddings; an empty text is all zeros. Raises ModelUnavailable."""
+
+    async def encode_products(
+        self,
+        product_tokens: NDArray[np.int32],
+        text_embeddings: NDArray[np.float32],
+        *,
+        timeout_s: float,
+    ) -> NDArray[np.float32]:
+        """Returns [N, D] product embeddings of [N, 7] tokens and [N, E] text embeddings."""
