@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from shopintent.artifacts.layout import ReleaseFolder
 from shopintent.artifacts.manifest import ReleaseError
 from shopintent.behavior.products import Product

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from shopintent.behavior.codebook import LEVELS, ContentCodebook
 from shopintent.behavior.events import SEARCH, VIEW_CATEGORY, Event
 from shopintent.behavior.products import Product, category_and_ancestors, price_in_units
