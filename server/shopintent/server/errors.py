@@ -86,3 +86,15 @@ class ReleaseMismatch(ShopIntentError):
     def __init__(self, release_id: str, component: str, why: str) -> None:
         message = f"release {release_id} does not fit: {component}: {why}"
         super().__init__(message, releaseId=release_id, component=component)
+
+
+class InternalError(ShopIntentError):
+    """A fault of the server. It says nothing but the id it was logged under."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "ERROR_REASON_INTERNAL"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"the server failed; its log has request {request_id}", requestId=request_id
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shopintent.artifacts.signature import Signature
 from shopintent.behavior import Behavior
 
 
@@ -52,4 +53,22 @@ class ContentEncoder(Protocol):
         *,
         timeout_s: float,
     ) -> NDArray[np.float32]:
-        """Returns [N, D] product embeddings of [N, 7] tokens and [N, E] text embeddings."""
+        """Returns [N, D] product embeddings of [N, 7] tokens and [N, E] text embeddings.
+
+        Raises ModelUnavailable.
+        """
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a served model says of itself."""
+
+    signature: Signature
+    parameters: Mapping[str, str]
+
+
+class ModelRepository(Protocol):
+    """The models that are being served."""
+
+    async def describe(self, model_name: str, *, timeout_s: float) -> ModelDescription:
+        """Returns the model's description. Raises ModelUnavailable when it is not served."""
