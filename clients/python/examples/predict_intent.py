@@ -1,0 +1,22 @@
+"""Asks what a visitor means to do next: `python predict_intent.py localhost:50051 VISITOR`."""
+
+from __future__ import annotations
+
+import sys
+
+from shopintent.client import ShopIntentClient
+
+
+def main(target: str, visitor: str = "") -> None:
+    with ShopIntentClient(target, insecure=True) as client:
+        answer = client.predict_intent(visitor)
+    for action in answer.next_actions:
+        print(f"next action {action.action:<18} {action.probability:6.1%}")
+    for purchase in answer.purchases:
+        hours = purchase.horizon.ToTimedelta().total_seconds() / 3600
+        print(f"purchase within {hours:6.1f} h       {purchase.probability:6.1%}")
+    print(f"answered by release {answer.model.release_id}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,35 @@
+"""The Python client of shopintent: a channel, deadlines, retries and typed errors.
+
+from shopintent.client import ShopIntentClient, events
+
+with ShopIntentClient("localhost:50051", insecure=True) as client:
+    client.track_events("visitor-1", [events.view_product("product-1")])
+    answer = client.predict_intent("visitor-1")
+"""
+
+from shopintent.client import events, money
+from shopintent.client.aio import AsyncShopIntentClient
+from shopintent.client.channel import tls_credentials
+from shopintent.client.errors import (
+    DeadlineExceededError,
+    FieldViolation,
+    InvalidRequestError,
+    ProductNotFoundError,
+    ShopIntentError,
+    UnavailableError,
+)
+from shopintent.client.sync import ShopIntentClient
+
+__all__ = [
+    "AsyncShopIntentClient",
+    "DeadlineExceededError",
+    "FieldViolation",
+    "InvalidRequestError",
+    "ProductNotFoundError",
+    "ShopIntentClient",
+    "ShopIntentError",
+    "UnavailableError",
+    "events",
+    "money",
+    "tls_credentials",
+]

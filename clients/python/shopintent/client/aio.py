@@ -1,0 +1,73 @@
+"""The asyncio client."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import ParamSpec, Self, TypeVar, cast
+
+import grpc
+
+from shopintent.client import calls
+from shopintent.client.channel import open_aio_channel
+from shopintent.client.errors import FailedCall, decode
+from shopintent.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from shopintent.v1.event_service_pb2_grpc import EventServiceStub
+from shopintent.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+
+P = ParamSpec("P")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class AsyncShopIntentClient:
+    """One channel to one server; share it between tasks of one event loop and close it at the end.
+
+    The methods are those of ShopIntentClient, awaited.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
+    ) -> None:
+        """Opens a channel to `target` ("host:port"); TLS unless `insecure` asks for plain text."""
+        self._channel = open_aio_channel(target, credentials, insecure=insecure)
+        recommendations = RecommendationServiceStub(self._channel)
+        events = EventServiceStub(self._channel)
+        catalog = CatalogServiceStub(self._channel)
+        self.predict_intent = _awaited(calls.predict_intent, recommendations.PredictIntent)
+        self.recommend = _awaited(calls.recommend, recommendations.Recommend)
+        self.track_events = _awaited(calls.track_events, events.TrackEvents)
+        self.get_product = _awaited(calls.get_product, catalog.GetProduct)
+        self.batch_update_products = _awaited(
+            calls.batch_update_products, catalog.BatchUpdateProducts
+        )
+        self.delete_product = _awaited(calls.delete_product, catalog.DeleteProduct)
+
+    async def close(self) -> None:
+        """Ends running calls and closes the channel."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+def _awaited(
+    build: Callable[P, calls.Call[Request]],
+    method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+) -> Callable[P, Awaitable[Response]]:
+    @wraps(build)
+    async def send(*args: P.args, **kwargs: P.kwargs) -> Response:
+        call = build(*args, **kwargs)
+        try:
+            return await method(call.request, timeout=call.timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise decode(cast(FailedCall, error)) from error
+
+    return send

@@ -1,0 +1,112 @@
+"""Every RPC once: how its request is made and how long it may take. Both clients build on it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from shopintent.v1.catalog_service_pb2 import (
+    BatchUpdateProductsRequest,
+    DeleteProductRequest,
+    GetProductRequest,
+)
+from shopintent.v1.event_service_pb2 import TrackEventsRequest
+from shopintent.v1.product_pb2 import PRODUCT_VIEW_UNSPECIFIED, Product, ProductView
+from shopintent.v1.recommendation_service_pb2 import (
+    PredictIntentRequest,
+    ProductFilter,
+    RecommendRequest,
+)
+from shopintent.v1.user_event_pb2 import UserEvent, Visitor
+
+Request = TypeVar("Request", covariant=True)
+
+TIMEOUT_S = 1.0
+BATCH_TIMEOUT_S = 60.0
+"""A thousand new texts are embedded within one call."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[Request]):
+    """A request and its deadline."""
+
+    request: Request
+    timeout_s: float
+
+
+def predict_intent(
+    visitor: str | Visitor = "",
+    recent_events: Iterable[UserEvent] = (),
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> Call[PredictIntentRequest]:
+    """Predicts the next action of a visitor, and a purchase within each horizon.
+
+    `visitor` is a visitor id or a Visitor; `recent_events` have not been tracked and will not be.
+    """
+    request = PredictIntentRequest(visitor=_visitor(visitor), recent_events=recent_events)
+    return Call(request, timeout_s)
+
+
+def recommend(
+    visitor: str | Visitor = "",
+    recent_events: Iterable[UserEvent] = (),
+    *,
+    placement: str = "",
+    page_size: int = 0,
+    product_filter: ProductFilter | None = None,
+    view: ProductView = PRODUCT_VIEW_UNSPECIFIED,
+    timeout_s: float = TIMEOUT_S,
+) -> Call[RecommendRequest]:
+    """Recommends products, best first; fields left out get the defaults of RecommendRequest."""
+    request = RecommendRequest(
+        visitor=_visitor(visitor),
+        recent_events=recent_events,
+        placement=placement,
+        page_size=page_size,
+        filter=product_filter,
+        view=view,
+    )
+    return Call(request, timeout_s)
+
+
+def track_events(
+    visitor: str | Visitor, events: Iterable[UserEvent], *, timeout_s: float = TIMEOUT_S
+) -> Call[TrackEventsRequest]:
+    """Records events of a visitor, all or none.
+
+    Events without an `event_id` get a random one, so that a retry is never counted twice.
+    """
+    request = TrackEventsRequest(visitor=_visitor(visitor), events=events)
+    for event in request.events:
+        event.event_id = event.event_id or str(uuid.uuid4())
+    return Call(request, timeout_s)
+
+
+def get_product(product_id: str, *, timeout_s: float = TIMEOUT_S) -> Call[GetProductRequest]:
+    """Returns one product; raises ProductNotFoundError when the catalog does not have it."""
+    return Call(GetProductRequest(product_id=product_id), timeout_s)
+
+
+def batch_update_products(
+    products: Iterable[Product],
+    *,
+    update_mask: Sequence[str] = (),
+    timeout_s: float = BATCH_TIMEOUT_S,
+) -> Call[BatchUpdateProductsRequest]:
+    """Creates or updates products, all or none; without `update_mask` every field is written."""
+    mask = FieldMask(paths=update_mask) if update_mask else None
+    return Call(BatchUpdateProductsRequest(products=products, update_mask=mask), timeout_s)
+
+
+def delete_product(product_id: str, *, timeout_s: float = TIMEOUT_S) -> Call[DeleteProductRequest]:
+    """Deletes a product; one that does not exist is no error."""
+    return Call(DeleteProductRequest(product_id=product_id), timeout_s)
+
+
+def _visitor(visitor: str | Visitor) -> Visitor:
+    return Visitor(visitor_id=visitor) if isinstance(visitor, str) else visitor

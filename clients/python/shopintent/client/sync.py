@@ -1,0 +1,74 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, Self, TypeVar, cast
+
+import grpc
+
+from shopintent.client import calls
+from shopintent.client.channel import open_channel
+from shopintent.client.errors import FailedCall, decode
+from shopintent.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from shopintent.v1.event_service_pb2_grpc import EventServiceStub
+from shopintent.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+
+P = ParamSpec("P")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class ShopIntentClient:
+    """One channel to one server; share it between threads and close it at the end.
+
+    Every method takes what the function of its name in `shopintent.client.calls` takes, returns the
+    response message of its RPC and raises a ShopIntentError.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
+    ) -> None:
+        """Opens a channel to `target` ("host:port"); TLS unless `insecure` asks for plain text."""
+        self._channel = open_channel(target, credentials, insecure=insecure)
+        recommendations = RecommendationServiceStub(self._channel)
+        events = EventServiceStub(self._channel)
+        catalog = CatalogServiceStub(self._channel)
+        self.predict_intent = _blocking(calls.predict_intent, recommendations.PredictIntent)
+        self.recommend = _blocking(calls.recommend, recommendations.Recommend)
+        self.track_events = _blocking(calls.track_events, events.TrackEvents)
+        self.get_product = _blocking(calls.get_product, catalog.GetProduct)
+        self.batch_update_products = _blocking(
+            calls.batch_update_products, catalog.BatchUpdateProducts
+        )
+        self.delete_product = _blocking(calls.delete_product, catalog.DeleteProduct)
+
+    def close(self) -> None:
+        """Ends running calls and closes the channel."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _blocking(
+    build: Callable[P, calls.Call[Request]],
+    method: grpc.UnaryUnaryMultiCallable[Request, Response],
+) -> Callable[P, Response]:
+    @wraps(build)
+    def send(*args: P.args, **kwargs: P.kwargs) -> Response:
+        call = build(*args, **kwargs)
+        try:
+            return method(call.request, timeout=call.timeout_s)
+        except grpc.RpcError as error:
+            raise decode(cast(FailedCall, error)) from error
+
+    return send
