@@ -1,0 +1,138 @@
+"""The products of a log: what its events say of them, and what a catalog file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from shopintent.trainer.data.clean import (
+    ATTRIBUTES,
+    attribute_columns,
+    attribute_values,
+    clean_text,
+)
+from shopintent.trainer.data.mapping import Catalog, Mapping
+from shopintent.trainer.data.progress import Progress
+from shopintent.trainer.data.read import MALFORMED, PrepareError, read_log
+
+PRODUCT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "product_id": pl.String,
+    "title": pl.String,
+    "description": pl.String,
+    "brand": pl.String,
+    "categories": pl.List(pl.String),
+    "price": pl.String,
+    "currency": pl.String,
+    "in_stock": pl.Boolean,
+    "n_events": pl.UInt32,
+    "first_seen_time": pl.Int64,
+    "last_seen_time": pl.Int64,
+}
+
+
+def products_in_events(events: pl.DataFrame) -> pl.DataFrame:
+    """Returns one row a product: its latest known attributes and when it was seen."""
+    seen = events.filter(pl.col("product_id") != "").sort("event_time", maintain_order=True)
+    return seen.group_by("product_id", maintain_order=True).agg(
+        *(pl.col(name).drop_nulls().last() for name in ATTRIBUTES),
+        pl.len().cast(pl.UInt32).alias("n_events"),
+        pl.col("event_time").min().alias("first_seen_time"),
+        pl.col("event_time").max().alias("last_seen_time"),
+    )
+
+
+def merge_products(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """Returns the products of all parts, the attributes of the part that saw them last first."""
+    return (
+        pl.concat(parts)
+        .sort("last_seen_time", maintain_order=True)
+        .group_by("product_id", maintain_order=True)
+        .agg(
+            *(pl.col(name).drop_nulls().last() for name in ATTRIBUTES),
+            pl.col("n_events").sum().cast(pl.UInt32),
+            pl.col("first_seen_time").min(),
+            pl.col("last_seen_time").max(),
+        )
+    )
+
+
+def read_catalog(
+    log: Path, catalog: Catalog, mapping: Mapping, work: Path, progress: Progress
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Returns product_id and ATTRIBUTES of a catalog file, and counts of what was wrong in it."""
+    path = log / catalog.file
+    if not path.is_file():
+        raise PrepareError(
+            f"{path}: there is no such file; correct catalog.file in {mapping.origin} or remove it."
+        )
+    columns = list(dict.fromkeys([catalog.product_id, *attribute_columns(catalog.attributes)]))
+    raw = read_log(path, catalog.file_format, columns, work, progress)
+    missing = mapping.missing_values
+    rows = raw.rows.select(
+        MALFORMED,
+        clean_text(catalog.product_id, missing).alias("product_id"),
+        *attribute_values(catalog.attributes, missing, mapping.cleaning.max_price),
+    ).collect()
+    usable = rows.filter(~pl.col(MALFORMED) & pl.col("product_id").is_not_null())
+    products = usable.unique("product_id", keep="last", maintain_order=True)
+    problems = {
+        "catalog rows without a product id or with a wrong number of fields": len(rows)
+        - len(usable),
+        "catalog rows that repeat a product (the last one counts)": len(usable) - len(products),
+        "catalog prices that are no price": int(usable["invalid_price"].sum()),
+        "catalog lines with invalid UTF-8": raw.invalid_utf8_lines,
+    }
+    if products.is_empty():
+        raise PrepareError(f'{path}: holds no usable product; check column "{catalog.product_id}".')
+    return products.select("product_id", *ATTRIBUTES), problems
+
+
+def with_catalog(seen: pl.DataFrame, catalog: pl.DataFrame | None) -> pl.DataFrame:
+    """Returns the products seen or in the catalog, whose attributes go first."""
+    if catalog is None:
+        return seen
+    joined = catalog.join(seen, on="product_id", how="full", coalesce=True, suffix="_seen")
+    return joined.select(
+        "product_id",
+        *(pl.coalesce(name, f"{name}_seen").alias(name) for name in ATTRIBUTES),
+        pl.col("n_events").fill_null(0),
+        "first_seen_time",
+        "last_seen_time",
+    )
+
+
+def final_products(products: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Returns the table that is written, sorted by product_id, and how many prices were dropped.
+
+    One currency a catalog: prices in any other than the most frequent one become unknown.
+    """
+    priced = products.filter(pl.col("price").is_not_null())
+    currencies = (
+        priced["currency"]
+        .fill_null("")
+        .value_counts()
+        .sort(["count", "currency"], descending=[True, False])
+    )
+    main = currencies["currency"][0] if len(currencies) else ""
+    foreign = pl.col("price").is_not_null() & (pl.col("currency").fill_null("") != main)
+    n_foreign = int(products.select(foreign.sum()).item())
+    price = pl.when(~foreign).then(pl.col("price").round(4).cast(pl.String))
+    table = products.with_columns(price.alias("price")).select(
+        "product_id",
+        pl.col("title", "description", "brand").fill_null(""),
+        pl.when(pl.col("product_category").is_null())
+        .then(pl.lit([], pl.List(pl.String)))
+        .otherwise(pl.concat_list("product_category"))
+        .alias("categories"),
+        "price",
+        pl.when(pl.col("price").is_not_null())
+        .then(pl.lit(main))
+        .otherwise(pl.lit(""))
+        .alias("currency"),
+        pl.col("in_stock").fill_null(True),
+        "n_events",
+        "first_seen_time",
+        "last_seen_time",
+    )
+    return table.cast(PRODUCT_SCHEMA).sort("product_id"), n_foreign  # type: ignore[arg-type]
