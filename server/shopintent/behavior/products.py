@@ -31,10 +31,13 @@ def price_in_units(product: Product) -> float | None:
 
 
 def product_text(product: Product) -> str:
-    """Returns the text that is embedded for a product; empty when nothing is known about it."""
+    """Returns the text that is embedded for a product; empty when nothing is known about it.
+
+    A part without a letter, such as a category that is a number, is an id and says nothing.
+    """
     category = product.categories[0] if product.categories else ""
     parts = (product.title, product.brand, category, product.description)
-    return ". ".join(part for part in parts if part)
+    return ". ".join(part for part in parts if any(map(str.isalpha, part)))
 
 
 def category_and_ancestors(path: str) -> list[str]:

@@ -1,0 +1,86 @@
+"""A training run on disk: the network, its tokenizer, and all that is needed to evaluate and
+publish it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from shopintent.behavior import BehaviorTokenizer
+from shopintent.trainer.config import TrainConfig
+from shopintent.trainer.model import IntentNetwork, ModelConfig
+
+FORMAT_VERSION = 1
+
+
+class RunError(ValueError):
+    """A run cannot be used; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run was made from."""
+
+    dataset: str
+    """The folder of the prepared dataset."""
+    config: TrainConfig
+    model: ModelConfig
+    actions: tuple[str, ...]
+    horizons_s: tuple[int, ...]
+    cut_time: int
+    """Unix seconds; the run never saw an event from here on."""
+    history: tuple[dict[str, float], ...]
+    """The losses of every epoch."""
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run."""
+
+    folder: Path
+    info: RunInfo
+    network: IntentNetwork
+    tokenizer: BehaviorTokenizer
+
+    def save(self) -> None:
+        """Writes network, tokenizer and info into the folder; run.json comes last."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.network.state_dict(), self.folder / "model.safetensors")
+        self.tokenizer.save(self.folder / "behavior_tokenizer")
+        content = {"format_version": FORMAT_VERSION, **asdict(self.info)}
+        written = self.folder / ".run.json"
+        written.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        written.replace(self.folder / "run.json")
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Reads a run. Raises RunError when it is missing, unfinished, or of another version."""
+        try:
+            saved: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{folder} is no finished training run ({error}): make one with "
+                "`shopintent-trainer train`"
+            ) from error
+        if saved.pop("format_version", None) != FORMAT_VERSION:
+            raise RunError(f"{folder} was made by another version of the trainer: train again")
+        info = RunInfo(
+            dataset=saved["dataset"],
+            config=TrainConfig(**saved["config"]),
+            model=ModelConfig(**saved["model"]),
+            actions=tuple(saved["actions"]),
+            horizons_s=tuple(saved["horizons_s"]),
+            cut_time=saved["cut_time"],
+            history=tuple(saved["history"]),
+            best_epoch=saved["best_epoch"],
+        )
+        network = IntentNetwork(info.model)
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        tokenizer = BehaviorTokenizer.load(folder / "behavior_tokenizer")
+        return cls(folder, info, network.eval(), tokenizer)

@@ -1,0 +1,220 @@
+"""The prepared dataset as the network sees it: tokens, labels, product content, and the splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shopintent.behavior import BehaviorTokenizer, Event, Product, product_text
+from shopintent.behavior.events import EVENT_TYPES, LEAVE
+from shopintent.trainer.data.prepared import Dataset
+from shopintent.trainer.sequences import NEVER, Sequences
+from shopintent.trainer.text import TextEncoder
+
+OnProgress = Callable[[str, int, int], None]
+"""Hears the name of a step, how much of it is done, and how much there is."""
+
+HORIZONS_S = (1_800, 86_400, 604_800)
+"""Half an hour, a day, a week: those that fit into the log are predicted."""
+POPULAR_S = 604_800
+"""Popular means popular in the newest week."""
+
+
+class TrainingDataError(ValueError):
+    """A dataset is not enough to train on; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who and when is learned from."""
+
+    cut_time: int
+    """Unix seconds; events from here on are held out for `evaluate`."""
+    train_shoppers: NDArray[np.int64]
+    validation_shoppers: NDArray[np.int64]
+    """Never learned from: they stop the training and calibrate it."""
+
+
+def cut_time(dataset: Dataset, *, holdout_share: float, holdout_days: float | None) -> int:
+    """Returns the time from which on events are held out."""
+    span = dataset.info.observed_until - dataset.info.observed_from
+    held_out = span * holdout_share if holdout_days is None else holdout_days * 86_400
+    if not 0 < held_out < span:
+        raise TrainingDataError(
+            f"the log spans {span / 86_400:.2f} days, so {held_out / 86_400:.2f} days cannot be "
+            "held out; give a smaller --holdout-days"
+        )
+    return int(dataset.info.observed_until - held_out)
+
+
+def horizons(dataset: Dataset) -> tuple[int, ...]:
+    """Returns the horizons that the log is long enough to judge: a quarter of its span, at least
+    one.
+    """
+    span = dataset.info.observed_until - dataset.info.observed_from
+    return tuple(h for h in HORIZONS_S if h <= span / 4) or HORIZONS_S[:1]
+
+
+def actions(dataset: Dataset) -> tuple[str, ...]:
+    """Returns what can come next in this log: its event types, in the contract's order, and
+    leaving.
+    """
+    return (*(each for each in EVENT_TYPES if each in dataset.info.event_types), LEAVE)
+
+
+def split_shoppers(sequences: Sequences, *, cut: int, share: float, seed: int) -> Split:
+    """Draws the validation shoppers among those with events before the cut."""
+    first_times = sequences.event_times[sequences.offsets[:-1]]
+    known = np.flatnonzero(first_times < cut)
+    if len(known) < 20:
+        raise TrainingDataError(
+            f"only {len(known)} shoppers have events before the held-out time; 20 are needed"
+        )
+    shuffled = np.random.default_rng(seed).permutation(known)
+    n_validation = max(1, int(len(known) * share))
+    return Split(cut, np.sort(shuffled[n_validation:]), np.sort(shuffled[:n_validation]))
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Every product of the dataset, most popular before the cut first."""
+
+    products: list[Product]
+    popularity: NDArray[np.float64]
+    """[P], events in the week before the cut."""
+    n_events: NDArray[np.int64]
+    """[P], all events before the cut; 0 for products that training never saw."""
+
+    def most_seen(self, limit: int) -> NDArray[np.int64]:
+        """Returns the rows of the products seen before the cut, most seen first."""
+        order = np.argsort(-self.n_events, kind="stable")[:limit]
+        return order[self.n_events[order] > 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A dataset through the eyes of one tokenizer and text encoder."""
+
+    sequences: Sequences
+    text_embeddings: NDArray[np.float32]
+    """[P, E], of the catalog's products."""
+    content: NDArray[np.int32]
+    """[P, 6], of the catalog's products."""
+
+
+def load_inputs(
+    dataset: Dataset,
+    tokenizer: BehaviorTokenizer,
+    encoder: TextEncoder,
+    catalog: Catalog,
+    action_names: Sequence[str],
+    on_progress: OnProgress,
+) -> Inputs:
+    """Encodes the catalog, the searches and every shopper's events."""
+    queries = search_queries(dataset)
+    query_embeddings = encoder.encode(queries, on_progress)
+    embeddings = encoder.encode(map(product_text, catalog.products), on_progress)
+    content = tokenizer.encode_content(catalog.products, embeddings)
+    sequences = load_sequences(
+        dataset,
+        tokenizer,
+        action_names=action_names,
+        unseen_products={
+            each.product_id: row for each, row in zip(catalog.products, content, strict=True)
+        },
+        query_codes=dict(zip(queries, tokenizer.codebook.encode(query_embeddings), strict=True)),
+        on_progress=on_progress,
+    )
+    return Inputs(sequences, embeddings, content)
+
+
+def load_catalog(dataset: Dataset, cut: int) -> Catalog:
+    """Reads the products with their popularity as it was known at the cut."""
+    before = dataset.events().filter((pl.col("event_time") < cut) & (pl.col("product_id") != ""))
+    recent = pl.col("event_time") >= cut - POPULAR_S
+    counts = before.group_by("product_id").agg(seen=pl.len(), recent=recent.sum())
+    table = (
+        dataset.product_table()
+        .select("product_id")
+        .join(counts, on="product_id", how="left", maintain_order="left")
+        .select(pl.col("recent", "seen").fill_null(0).cast(pl.Int64))
+        .collect()
+    )
+    recent_counts, seen_counts = table["recent"].to_numpy(), table["seen"].to_numpy()
+    order = np.lexsort((-seen_counts, -recent_counts))
+    products = list(dataset.products())
+    return Catalog(
+        [products[row] for row in order], recent_counts[order].astype(float), seen_counts[order]
+    )
+
+
+def search_queries(dataset: Dataset) -> list[str]:
+    """Returns every different search query of the log."""
+    queries = dataset.events().select("search_query").filter(pl.col("search_query") != "")
+    return queries.unique().collect()["search_query"].sort().to_list()
+
+
+def load_sequences(
+    dataset: Dataset,
+    tokenizer: BehaviorTokenizer,
+    *,
+    action_names: Sequence[str],
+    unseen_products: dict[str, NDArray[np.int32]],
+    query_codes: dict[str, NDArray[np.int32]],
+    on_progress: OnProgress,
+) -> Sequences:
+    """Encodes every shopper's events with the tokenizer, as the server would."""
+    table = dataset.events().collect()
+    shoppers = table["shopper_id"]
+    starts = np.flatnonzero((shoppers != shoppers.shift(1)).fill_null(True).to_numpy())
+    columns = ("event_type", "event_time", "product_id", "category", "search_query")
+    lists = [table[name].to_list() for name in columns]
+    offsets = np.append(starts, len(table))
+    tokens = np.zeros((len(table), 8), np.int32)
+    times = np.zeros(len(table), np.int64)
+    for start, end in pairwise(offsets.tolist()):
+        rows = zip(*(each[start:end] for each in lists), strict=True)
+        events = [Event(*values) for values in rows]
+        behavior = tokenizer.encode(
+            events, unseen_products=unseen_products, query_codes=query_codes
+        )
+        tokens[start:end], times[start:end] = behavior.tokens, behavior.event_times
+        on_progress("encoding events", end, len(table))
+    return _with_labels(table, offsets, tokens, times, list(action_names))
+
+
+def _with_labels(
+    table: pl.DataFrame,
+    offsets: NDArray[np.int64],
+    tokens: NDArray[np.int32],
+    times: NDArray[np.int64],
+    action_names: list[str],
+) -> Sequences:
+    order = {name: position for position, name in enumerate(action_names)}
+    number = pl.col("event_type", "next_action").replace_strict(order, return_dtype=pl.Int64)
+    labels = table.with_columns(number, pl.col("next_purchase_time").fill_null(NEVER))
+    own = labels["event_type"].to_numpy()
+    next_purchases = labels["next_purchase_time"].cast(pl.Int64).to_numpy()
+    first = offsets[:-1]
+    buys_first = own[first] == order.get("purchase", -1)
+    sessions = labels["session_id"].cast(pl.Int64).to_numpy()
+    same_shopper = np.ones(len(table), bool)
+    same_shopper[offsets[1:] - 1] = False
+    other_session = np.append(sessions[1:] != sessions[:-1], False)
+    return Sequences(
+        shopper_ids=tuple(table["shopper_id"].gather(first).to_list()),
+        offsets=offsets.astype(np.int64),
+        tokens=tokens,
+        event_times=times,
+        session_ids=sessions,
+        actions=own,
+        next_actions=labels["next_action"].to_numpy(),
+        next_purchase_times=next_purchases,
+        first_purchase_times=np.where(buys_first, times[first], next_purchases[first]),
+        returns=same_shopper & other_session,
+    )
