@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import grpc
 
+SHOWN_VIOLATIONS = 3
+"""Bad fields that the message of an InvalidRequest names; its details hold more."""
+
 
 @dataclass(frozen=True)
 class FieldViolation:
@@ -40,7 +43,10 @@ class InvalidRequest(ShopIntentError):
     reason = "ERROR_REASON_INVALID_REQUEST"
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        super().__init__("; ".join(f"{each.field}: {each.description}" for each in violations))
+        shown = [f"{each.field}: {each.description}" for each in violations[:SHOWN_VIOLATIONS]]
+        left_out = len(violations) - len(shown)
+        more = [f"and {left_out} more bad fields"] if left_out else []
+        super().__init__("; ".join([*shown, *more]))
         self.violations = tuple(violations)
 
 

@@ -77,13 +77,6 @@ class ReleaseMonitor:
         """Checks every part once."""
         await asyncio.gather(*(self._check(component) for component in self._checks))
 
-    async def run(self, *, interval_s: float, on_checked: Callable[[], Awaitable[None]]) -> None:
-        """Checks for ever, `interval_s` seconds apart."""
-        while True:
-            await self.check()
-            await on_checked()
-            await asyncio.sleep(interval_s)
-
     def _mismatch(self) -> ShopIntentError | None:
         failures = self._failures.values()
         return next((each for each in failures if isinstance(each, ReleaseMismatch)), None)

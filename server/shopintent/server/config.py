@@ -1,0 +1,266 @@
+"""The server's configuration: one table of options, each an environment variable and a flag.
+
+A flag wins over its variable, and a variable over the default. Everything is read once, at start.
+"""
+
+# ruff: noqa: RUF009  _option only builds a dataclass field, like dataclasses.field.
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from shopintent.server.ranking import HOME, RankWeights
+
+PREFIX = "SHOPINTENT_"
+INDEXES = ("edge", "qdrant")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names the variable and the remedy."""
+
+
+def _number(kind: type[int] | type[float], minimum: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not minimum <= value < float("inf"):
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"must be {what} of at least {minimum:g}")
+        return value
+
+    return parse
+
+
+def _choice(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("must be true or false")
+    return text.lower() in ("true", "1")
+
+
+def _option(
+    default: Any, parse: Callable[[str], Any], help_text: str, *, secret: bool = False
+) -> Any:
+    metadata = {"parse": parse, "help": help_text, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every option of shopintent-server; `help_of` says what each means."""
+
+    releases: Path = _option(
+        Path("releases"), Path, "The releases root: the folder that the trainer publishes to."
+    )
+    release: str = _option(
+        "", str, "The id of the release to serve. Default: the one named by `current` in the root."
+    )
+    triton_address: str = _option("127.0.0.1:8001", str, "Host and port of Triton's gRPC service.")
+    index: str = _option(
+        "edge",
+        _choice(INDEXES),
+        "Where products are searched: edge (in this process, for one server) or qdrant (a server).",
+    )
+    index_path: Path | None = _option(
+        None, Path, "The folder where the edge index keeps its state. Default: index in RELEASES."
+    )
+    qdrant_url: str = _option(
+        "", str, "The URL of the Qdrant server, such as http://127.0.0.1:6333. For index qdrant."
+    )
+    qdrant_api_key: str = _option("", str, "The API key of the Qdrant server.", secret=True)
+    qdrant_api_key_file: Path | None = _option(
+        None, Path, "A file that holds the API key of the Qdrant server."
+    )
+    listen: str = _option(
+        "127.0.0.1:50051",
+        str,
+        "Host and port to listen on; port 0 takes a free one. Any host but loopback needs TLS or "
+        "INSECURE.",
+    )
+    tls_certificate: Path | None = _option(
+        None, Path, "The server's certificate chain, a PEM file. Turns TLS on."
+    )
+    tls_private_key: Path | None = _option(
+        None, Path, "The private key of the certificate, a PEM file."
+    )
+    tls_client_ca: Path | None = _option(
+        None, Path, "Only clients with a certificate of this authority, a PEM file, are served."
+    )
+    insecure: bool = _option(
+        False, _boolean, "Listen without TLS on an address others can reach: true or false."
+    )
+    reuse_port: bool = _option(
+        False, _boolean, "Share the port with other server processes: true or false."
+    )
+    grace_s: float = _option(
+        10.0, _number(float, 0), "Seconds that running calls get to finish after SIGTERM."
+    )
+    max_concurrent_rpcs: int = _option(
+        1000, _number(int, 1), "Calls answered at once; more are refused with RESOURCE_EXHAUSTED."
+    )
+    max_connection_age_s: float = _option(
+        1800.0, _number(float, 1), "Seconds after which a connection is renewed, to spread load."
+    )
+    answer_timeout_s: float = _option(
+        1.0,
+        _number(float, 0.01),
+        "Most seconds an answer may take where the caller's deadline is longer or missing.",
+    )
+    catalog_timeout_s: float = _option(
+        60.0, _number(float, 0.1), "The same for calls of the catalog, which may embed products."
+    )
+    check_interval_s: float = _option(
+        5.0, _number(float, 0.01), "Seconds between checks that release, Triton and index fit."
+    )
+    check_timeout_s: float = _option(
+        2.0, _number(float, 0.01), "Seconds that each step of such a check may take."
+    )
+    popular_refresh_s: float = _option(
+        60.0, _number(float, 0.01), "Seconds between refreshes of the popular products."
+    )
+    popular_products: int = _option(
+        1000, _number(int, 1), "Popular products held for when nothing personal can be shown."
+    )
+    max_visitors: int = _option(
+        100_000,
+        _number(int, 1),
+        "Visitors whose events are held; the longest unheard of goes first.",
+    )
+    max_session_events: int = _option(200, _number(int, 1), "Newest events held of each visitor.")
+    session_idle_s: float = _option(
+        30 * 24 * 3600.0,
+        _number(float, 1),
+        "Seconds without an event until a visitor is forgotten.",
+    )
+    max_cached: int = _option(
+        100_000, _number(int, 1), "Unseen products, and search queries, whose content is cached."
+    )
+    cache_max_age_s: float = _option(
+        60.0,
+        _number(float, 0),
+        "Seconds until a cached product is read again, so that writes of other servers are seen.",
+    )
+    placements: Path | None = _option(
+        None,
+        Path,
+        "A TOML file with rank weights, a table a placement: [home] similarity = 1.0 "
+        "popularity = 0.0. Default: similarity alone.",
+    )
+    log_level: str = _option("info", _choice(LOG_LEVELS), f"One of {', '.join(LOG_LEVELS)}.")
+
+
+def help_of(option: Field[Any]) -> str:
+    """Returns what an option means, with its variable and default."""
+    default = "" if option.default in (None, "") else f" Default: {option.default}."
+    return f"{option.metadata['help']}{default} [{variable_of(option)}]"
+
+
+def variable_of(option: Field[Any]) -> str:
+    """Returns the name of the option's environment variable."""
+    return PREFIX + option.name.upper()
+
+
+def read_config(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Config:
+    """Returns the configuration. Raises ConfigError naming the variable and the remedy.
+
+    `flags` holds the text given for each option by name; None where it was not given.
+    """
+    values = {}
+    for option in fields(Config):
+        text = flags.get(option.name)
+        text = environ.get(variable_of(option)) if text is None else text
+        if text is None or text == "":
+            continue
+        try:
+            values[option.name] = option.metadata["parse"](text)
+        except ValueError as error:
+            shown = "its value" if option.metadata["secret"] else repr(text)
+            raise ConfigError(f"{variable_of(option)}: {shown} {error}") from error
+    config = Config(**values)
+    _check(config)
+    return config
+
+
+def read_qdrant_api_key(config: Config) -> str | None:
+    """Returns the API key from the variable or the file; None when there is none."""
+    if config.qdrant_api_key_file is None:
+        return config.qdrant_api_key or None
+    try:
+        return config.qdrant_api_key_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"SHOPINTENT_QDRANT_API_KEY_FILE cannot be read: {error}") from error
+
+
+def read_placements(path: Path | None) -> dict[str, RankWeights]:
+    """Returns the rank weights of each placement; "home" is always there."""
+    if path is None:
+        return {HOME: RankWeights()}
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        weights = {name: RankWeights(**table) for name, table in tables.items()}
+        for each in weights.values():
+            if not all(isinstance(w, float | int) for w in (each.similarity, each.popularity)):
+                raise TypeError("a weight is not a number")
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"SHOPINTENT_PLACEMENTS: {path} cannot be used: {error}; write a table a placement, "
+            "with the numbers similarity and popularity"
+        ) from error
+    return {HOME: RankWeights(), **weights}
+
+
+def is_loopback(address: str) -> bool:
+    """Returns whether only this machine can reach an address such as "127.0.0.1:50051"."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check(config: Config) -> None:
+    """Raises ConfigError when options do not go together."""
+    if (config.tls_certificate is None) != (config.tls_private_key is None):
+        raise ConfigError(
+            "SHOPINTENT_TLS_CERTIFICATE and SHOPINTENT_TLS_PRIVATE_KEY go together: set both"
+        )
+    if config.tls_client_ca is not None and config.tls_certificate is None:
+        raise ConfigError(
+            "SHOPINTENT_TLS_CLIENT_CA needs TLS: set SHOPINTENT_TLS_CERTIFICATE and "
+            "SHOPINTENT_TLS_PRIVATE_KEY too"
+        )
+    if config.index == "qdrant" and not config.qdrant_url:
+        raise ConfigError("SHOPINTENT_QDRANT_URL is required when SHOPINTENT_INDEX is qdrant")
+    if config.qdrant_api_key and config.qdrant_api_key_file:
+        raise ConfigError(
+            "set only one of SHOPINTENT_QDRANT_API_KEY and SHOPINTENT_QDRANT_API_KEY_FILE"
+        )
+
+
+def check_listen(config: Config) -> None:
+    """Raises ConfigError when the server would be open to others without TLS."""
+    open_to_others = not is_loopback(config.listen) and config.tls_certificate is None
+    if open_to_others and not config.insecure:
+        raise ConfigError(
+            f"SHOPINTENT_LISTEN is {config.listen}, which others can reach, and TLS is off: set "
+            "SHOPINTENT_TLS_CERTIFICATE and SHOPINTENT_TLS_PRIVATE_KEY, listen on 127.0.0.1, or "
+            "accept it with --insecure true"
+        )

@@ -1,0 +1,63 @@
+"""PredictIntent: what a visitor means to do next, from the intent model alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shopintent.behavior import Behavior, Event
+from shopintent.server.deadlines import Deadline
+from shopintent.server.hydrate import Degraded, Hydrator
+from shopintent.server.inference import BehaviorModel
+from shopintent.server.releases import Component, Release, ReleaseMonitor
+
+HYDRATE_SHARE = 0.3
+"""Of the time left, what looking up unseen products and queries may take."""
+
+
+@dataclass(frozen=True)
+class PredictedIntent:
+    """What the model says, in the order of its columns."""
+
+    next_actions: tuple[tuple[str, float], ...]
+    """Actions and their probabilities."""
+    purchases: tuple[tuple[int, float], ...]
+    """Horizons in seconds, ascending, and the probability of a purchase within each."""
+    model_version: str
+    degraded: frozenset[Degraded]
+
+
+@dataclass(frozen=True, eq=False)
+class IntentPredictor:
+    """Predicts intent with one release."""
+
+    release: Release
+    model: BehaviorModel
+    hydrator: Hydrator
+    monitor: ReleaseMonitor
+
+    async def predict(self, events: Sequence[Event], *, deadline: Deadline) -> PredictedIntent:
+        """Returns the intent behind the events. Raises ModelUnavailable or ReleaseMismatch."""
+        self.monitor.ensure_serving()
+        self.monitor.ensure_up(Component.INTENT_MODEL)
+        hydrated = await self.hydrator.hydrate(events, timeout_s=deadline.share_s(HYDRATE_SHARE))
+        prediction = await self.model.predict(
+            hydrated.behavior,
+            request_time=request_time(hydrated.behavior),
+            timeout_s=deadline.share_s(),
+        )
+        manifest = self.release.manifest
+        return PredictedIntent(
+            next_actions=tuple(
+                zip(manifest.actions, prediction.next_actions.tolist(), strict=True)
+            ),
+            purchases=tuple(zip(manifest.horizons_s, prediction.purchases.tolist(), strict=True)),
+            model_version=prediction.model_version,
+            degraded=hydrated.degraded,
+        )
+
+
+def request_time(behavior: Behavior) -> int:
+    """Returns now in unix seconds; never before the newest event, whose clock may be ahead."""
+    return max(int(time.time()), int(behavior.event_times.max(initial=0)))

@@ -1,0 +1,119 @@
+"""Recommend: behavior -> model -> index -> rank -> select, with popular products standing in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from shopintent.behavior import Event
+from shopintent.server.deadlines import Deadline
+from shopintent.server.errors import IndexUnavailable, ModelUnavailable
+from shopintent.server.hydrate import Degraded, Hydrator
+from shopintent.server.index import ProductFilter, ProductIndex
+from shopintent.server.inference import BehaviorModel
+from shopintent.server.popular import PopularNow
+from shopintent.server.predict import request_time
+from shopintent.server.ranking import HOME, RankedProduct, RankWeights, rank
+from shopintent.server.releases import Component, ReleaseMonitor
+
+# Of the time left when the stage starts; what remains serves the fallback, which waits for nothing.
+HYDRATE_SHARE = 0.25
+MODEL_SHARE = 0.6
+INDEX_SHARE = 0.8
+
+POOL = 4
+"""Candidates for each product of the page where popularity may reorder them."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One call of Recommend."""
+
+    events: Sequence[Event]
+    """The visitor's behavior, tracked and recent; empty for a cold start."""
+    placement: str
+    page_size: int
+    product_filter: ProductFilter
+    seen_products_included: bool = False
+
+
+class Source(StrEnum):
+    """Where recommended products came from."""
+
+    PERSONALIZED = "personalized"
+    POPULAR = "popular"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The recommended products, best first, all from one source."""
+
+    products: list[RankedProduct]
+    source: Source
+    degraded: frozenset[Degraded] = frozenset()
+    model_version: str = ""
+    """Empty when no model took part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """Recommends products with one release."""
+
+    model: BehaviorModel
+    index: ProductIndex
+    popular: PopularNow
+    hydrator: Hydrator
+    monitor: ReleaseMonitor
+    weights: Mapping[str, RankWeights]
+    """By placement; "home" must be there."""
+
+    async def recommend(self, query: Query, *, deadline: Deadline) -> Answer:
+        """Returns the page. Raises only what keeps the whole release from answering."""
+        self.monitor.ensure_serving()
+        seen = frozenset(event.product_id for event in query.events if event.product_id)
+        excluded = query.product_filter.excluded_product_ids | (
+            frozenset() if query.seen_products_included else seen
+        )
+        query = replace(
+            query, product_filter=replace(query.product_filter, excluded_product_ids=excluded)
+        )
+        if not query.events:
+            return self._popular(query, frozenset())
+        try:
+            return await self._personalized(query, deadline)
+        except ModelUnavailable:
+            return self._popular(query, frozenset({Degraded.MODEL_UNAVAILABLE}))
+        except IndexUnavailable:
+            return self._popular(query, frozenset({Degraded.INDEX_UNAVAILABLE}))
+
+    async def _personalized(self, query: Query, deadline: Deadline) -> Answer:
+        self.monitor.ensure_up(Component.INTENT_MODEL)
+        self.monitor.ensure_up(Component.INDEX)
+        weights = self.weights.get(query.placement, self.weights[HOME])
+        hydrated = await self.hydrator.hydrate(
+            query.events, timeout_s=deadline.share_s(HYDRATE_SHARE)
+        )
+        prediction = await self.model.predict(
+            hydrated.behavior,
+            request_time=request_time(hydrated.behavior),
+            timeout_s=deadline.share_s(MODEL_SHARE),
+        )
+        candidates = await self.index.nearest(
+            prediction.behavior_embedding,
+            limit=query.page_size * (POOL if weights.popularity else 1),
+            product_filter=query.product_filter,
+            timeout_s=deadline.share_s(INDEX_SHARE),
+        )
+        ranked = rank(candidates, weights, popularity=self.popular.percentile)
+        return Answer(
+            ranked[: query.page_size],
+            Source.PERSONALIZED,
+            hydrated.degraded,
+            prediction.model_version,
+        )
+
+    def _popular(self, query: Query, degraded: frozenset[Degraded]) -> Answer:
+        counted = self.popular.top(query.page_size, query.product_filter)
+        products = [RankedProduct(product, count) for product, count in counted]
+        return Answer(products, Source.POPULAR, degraded)

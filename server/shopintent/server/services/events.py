@@ -1,0 +1,47 @@
+"""EventService: records what visitors do."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from shopintent.server.deadlines import Deadline
+from shopintent.server.hydrate import Hydrator
+from shopintent.server.popular import PopularNow
+from shopintent.server.services import convert
+from shopintent.server.services.validation import check_track_events
+from shopintent.server.sessions import SessionStore
+from shopintent.v1 import event_service_pb2 as pb
+from shopintent.v1 import event_service_pb2_grpc
+
+WARM_SHARE = 0.5
+"""Of the time left, what looking up products and queries may take; the events are safe by then."""
+
+
+@dataclass(frozen=True, eq=False)
+class EventService(event_service_pb2_grpc.EventServiceServicer):
+    """Records into the session store, whether or not the release may answer."""
+
+    sessions: SessionStore
+    popular: PopularNow
+    hydrator: Hydrator
+    timeout_s: float
+
+    async def TrackEvents(
+        self, request: pb.TrackEventsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.TrackEventsResponse:
+        """Validates, records, counts popularity, and warms what the next prediction needs."""
+        deadline = Deadline.for_call(context.time_remaining(), at_most_s=self.timeout_s)
+        now = int(time.time())
+        check_track_events(request, now=now)
+        tracked = [convert.tracked_event(each, received_at=now) for each in request.events]
+        events = [each.event for each in tracked]
+        recorded_count = await self.sessions.append(convert.visitor_key(request.visitor), tracked)
+        if recorded_count == len(events):
+            # The store does not say which were repeats, and a retry must not count twice.
+            self.popular.record(events)
+        unknown = await self.hydrator.warm(events, timeout_s=deadline.share_s(WARM_SHARE))
+        return pb.TrackEventsResponse(recorded_count=recorded_count, unknown_product_ids=unknown)
