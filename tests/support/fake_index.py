@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopintent.artifacts import IndexedProduct
-from shopintent.server.errors import IndexUnavailable
+from shopintent.server.errors import IndexUnavailable, ReleaseMismatch
 from shopintent.server.filters import matches
 from shopintent.server.index import Candidate, CollectionInfo, ProductFilter
 
@@ -34,11 +34,10 @@ class FakeProductIndex:
         timeout_s: float,
     ) -> list[Candidate]:
         self._answer(timeout_s)
-        if embedding.shape != (self.embedding_size,):
-            raise IndexUnavailable("fake", f"an embedding of shape {embedding.shape}")
+        self._check(embedding)
         passing = [p for p in self.products.values() if matches(p.product, product_filter)]
         candidates = [Candidate(p.product, float(p.embedding @ embedding)) for p in passing]
-        return sorted(candidates, key=lambda each: -each.similarity)[:limit]
+        return sorted(candidates, key=lambda each: -each.similarity)[: max(limit, 0)]
 
     async def get(
         self, product_ids: Sequence[str], *, timeout_s: float
@@ -48,8 +47,8 @@ class FakeProductIndex:
 
     async def upsert(self, products: Sequence[IndexedProduct], *, timeout_s: float) -> None:
         self._answer(timeout_s)
-        if any(each.embedding.shape != (self.embedding_size,) for each in products):
-            raise IndexUnavailable("fake", "an embedding of another size")
+        for indexed in products:
+            self._check(indexed.embedding)
         self.products |= {indexed.product.product_id: indexed for indexed in products}
 
     async def delete(self, product_ids: Sequence[str], *, timeout_s: float) -> None:
@@ -63,3 +62,8 @@ class FakeProductIndex:
     def _answer(self, timeout_s: float) -> None:
         if self.down or timeout_s <= 0:
             raise IndexUnavailable("fake", "it is down" if self.down else "no time was left")
+
+    def _check(self, embedding: NDArray[np.float32]) -> None:
+        if embedding.shape != (self.embedding_size,):
+            why = f"an embedding has the shape {embedding.shape}, not ({self.embedding_size},)"
+            raise ReleaseMismatch("fake", "fake", why)

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shopintent.artifacts import IndexedProduct
+from shopintent.artifacts import IndexedProduct, Manifest, ReleaseFolder, read_products
+from shopintent.artifacts.layout import collection
 from shopintent.artifacts.products import product_from_json, product_to_json
 from shopintent.behavior import Product, price_in_units
 from shopintent.behavior.products import category_and_ancestors
+from shopintent.server.errors import ReleaseMismatch
 
 VERSION = 1
 """Bump it when a point changes; collections of another version are built again."""
@@ -65,7 +68,53 @@ def product_of(values: dict[str, Any]) -> Product:
     return product_from_json(json.loads(values[PRODUCT]))
 
 
-def indexed_product_of(values: dict[str, Any], vector: Sequence[float]) -> IndexedProduct:
+def indexed_product_of(values: dict[str, Any], vector: object) -> IndexedProduct:
     """Returns the product of a point with its embedding and content."""
     embedding: NDArray[np.float32] = np.asarray(vector, dtype=np.float32)
     return IndexedProduct(product_of(values), embedding, np.asarray(values[CONTENT], np.int32))
+
+
+def description(manifest: Manifest) -> dict[str, Any]:
+    """Returns what a collection is built from; it is built again when any of it changes."""
+    return {
+        "schema_version": VERSION,
+        "release_id": manifest.release_id,
+        "created_at": manifest.created_at,
+        "behavior_fingerprint": manifest.behavior_fingerprint,
+    }
+
+
+def vector_of(embedding: NDArray[np.float32], manifest: Manifest) -> list[float]:
+    """Returns the embedding as the engines take it. Raises ReleaseMismatch for a wrong size."""
+    if embedding.shape != (manifest.embedding_size,):
+        why = f"an embedding has the shape {embedding.shape}, not ({manifest.embedding_size},)"
+        raise ReleaseMismatch(manifest.release_id, collection(manifest.release_id), why)
+    vector: list[float] = embedding.tolist()
+    return vector
+
+
+def in_batches(products: Iterable[IndexedProduct], size: int) -> Iterator[list[IndexedProduct]]:
+    """Yields the products in lists of `size`, the last one shorter."""
+    iterator = iter(products)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def release_batches(
+    folder: ReleaseFolder, manifest: Manifest, size: int
+) -> Iterator[list[IndexedProduct]]:
+    """Yields the release's whole collection in lists of `size`.
+
+    Raises ReleaseError when it cannot be read and, at the end, ReleaseMismatch when there are not
+    as many products as the manifest says.
+    """
+    n_products = 0
+    for batch in in_batches(read_products(folder), size):
+        n_products += len(batch)
+        yield batch
+    if n_products != manifest.n_products:
+        why = (
+            f"{folder.products} holds {n_products} products, the manifest says "
+            f"{manifest.n_products}: publish the release again"
+        )
+        raise ReleaseMismatch(manifest.release_id, collection(manifest.release_id), why)
