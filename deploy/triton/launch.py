@@ -493,9 +493,11 @@ def start_sweeper(group: int, shm_prefix: str) -> tuple[int, int]:
 
 def sweep(group: int, shm_prefix: str) -> None:
     """Wait for the processes of `group` to end, kill those that do not, free their memory."""
-    deadline = time.monotonic() + STOP_TIMEOUT_S + 5
-    while is_alive(group):
-        if time.monotonic() > deadline:
+    began = time.monotonic()
+    while running := members(group):
+        # tritonserver leads the group; without it the Python stubs have nothing to finish.
+        patience_s = STOP_TIMEOUT_S + 5 if group in running else 3
+        if time.monotonic() - began > patience_s:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
         time.sleep(0.1)
@@ -503,14 +505,15 @@ def sweep(group: int, shm_prefix: str) -> None:
         region.unlink(missing_ok=True)
 
 
-def is_alive(group: int) -> bool:
-    """Whether a process of `group` still runs; a zombie does not."""
+def members(group: int) -> set[int]:
+    """The pids in process group `group` that still run, so without zombies."""
+    pids = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             state, _, process_group = stat.read_text().rpartition(")")[2].split()[:3]
             if int(process_group) == group and state not in "ZX":
-                return True
-    return False
+                pids.add(int(stat.parent.name))
+    return pids
 
 
 # --- the command line ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -285,6 +286,20 @@ def test_nothing_is_left_when_tritonserver_itself_is_killed(repository: Path) ->
         os.kill(ready["triton_pid"], signal.SIGKILL)
         eventually(lambda: not processes_of_group(ready["triton_pid"]))
         eventually(lambda: not shared_memory_of(ready))
+
+
+def test_the_launcher_ends_with_its_parent_when_asked_to(tmp_path: Path, repository: Path) -> None:
+    launcher = [sys.executable, str(LAUNCHER), "serve", f"--model-repository={repository}"]
+    options = [f"--ready-file={tmp_path / 'ready'}", "--exit-with-parent"]
+    start = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(600)"
+    with subprocess.Popen(
+        [sys.executable, "-c", start, *launcher, *options], stderr=subprocess.DEVNULL
+    ) as parent:
+        eventually((tmp_path / "ready").exists)
+        ready = json.loads((tmp_path / "ready").read_text())
+        parent.kill()
+    eventually(lambda: not processes_of_group(ready["triton_pid"]))
+    eventually(lambda: not (tmp_path / "ready").exists())
 
 
 def test_a_port_in_use_is_named_with_its_option(triton: Ready, repository: Path) -> None:
