@@ -80,7 +80,8 @@ def prepare(
         dataset.mkdir()
         moment = int(time.time()) if now is None else now
         staged = stage_files(log, mapping, work, moment, progress)
-        catalog, catalog_problems = None, {}
+        catalog: pl.DataFrame | None = None
+        catalog_problems: dict[str, int] = {}
         if mapping.catalog is not None:
             root = log.parent if log.is_file() else log
             catalog, catalog_problems = read_catalog(root, mapping.catalog, mapping, work, progress)

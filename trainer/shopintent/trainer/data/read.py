@@ -7,7 +7,6 @@ line costs itself and nothing after it.
 from __future__ import annotations
 
 import csv
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import polars as pl
 from shopintent.trainer.data.mapping import FORMATS, FileFormat
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.data.tables import did_you_mean
-from shopintent.trainer.data.text_files import as_utf8
+from shopintent.trainer.data.text_files import as_utf8, opened
 
 ROW = "row"
 MALFORMED = "malformed"
@@ -189,8 +188,7 @@ def _split_quoted(line: str, file_format: FileFormat) -> list[str]:
 
 
 def _csv_header(path: Path, file_format: FileFormat) -> list[str]:
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as stream:
+    with opened(path) as stream:
         line = stream.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
     names = _split_quoted(line, file_format) if file_format.quote else []
     return [name.strip() for name in names or line.split(file_format.delimiter)]

@@ -9,7 +9,7 @@ import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from shopintent.trainer.data.progress import Progress
 
@@ -57,7 +57,7 @@ def _check(path: Path, progress: Progress) -> tuple[int, int]:
 
 def _line_chunks(path: Path) -> Iterator[bytes]:
     """Yields whole lines, many at a time, so that no character is cut in two."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         rest = b""
         while block := stream.read(CHUNK_BYTES):
             block = rest + block
@@ -69,8 +69,9 @@ def _line_chunks(path: Path) -> Iterator[bytes]:
             yield rest
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+def opened(path: Path) -> IO[bytes]:
+    """Returns the file open for reading, unpacked when it is packed."""
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
 def _is_utf8(data: bytes) -> bool:

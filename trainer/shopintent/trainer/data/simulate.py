@@ -1,0 +1,122 @@
+"""Makes a believable shop's export from a seed, for demos and tests; the same seed, the same bytes.
+
+The logs are simulated: figures measured on them say nothing about real shoppers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from shopintent.behavior.events import VIEW_PRODUCT
+from shopintent.trainer.data.progress import Progress, silent
+from shopintent.trainer.data.simulated_assortment import SHELVES
+from shopintent.trainer.data.simulated_catalog import SimulatedCatalog, make_catalog
+from shopintent.trainer.data.simulated_export import write_app_log, write_catalog, write_web_log
+from shopintent.trainer.data.simulated_shoppers import DAY_S, make_shopper
+from shopintent.trainer.data.simulated_visits import BROWSE, SimulatedEvent, simulate_shopper
+
+BOT_EVENTS = 1200
+BOT_PAUSE_S = 1
+
+
+class SimulationError(ValueError):
+    """A shop like this cannot be simulated; the message says why."""
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """What shop to simulate."""
+
+    seed: int = 7
+    n_shoppers: int = 2_000
+    n_products: int = 2_000
+    days: int = 28
+    start: str = "2025-09-01T00:00:00+00:00"
+    """ISO time at which the log starts, a Monday."""
+    n_bots: int = 3
+
+    def __post_init__(self) -> None:
+        if self.n_shoppers < 1 or self.days < 1 or self.n_bots < 0:
+            raise SimulationError("n_shoppers and days must be at least 1, n_bots at least 0.")
+        if self.n_products < len(SHELVES):
+            raise SimulationError(
+                f"n_products must be at least {len(SHELVES)}, one for every category."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedShop:
+    """A simulated shop and everything that happened in it, the hidden intents included."""
+
+    catalog: SimulatedCatalog
+    events: list[SimulatedEvent]
+    """In order of time."""
+
+
+def simulate(
+    out: Path, config: SimulationConfig | None = None, progress: Progress = silent
+) -> None:
+    """Writes catalog.csv, events-web.csv, events-app.jsonl and mapping.toml into the folder `out`.
+
+    Raises SimulationError when the folder holds other things.
+    """
+    config = config or SimulationConfig()
+    files = ("catalog.csv", "events-web.csv", "events-app.jsonl", "mapping.toml")
+    if out.exists() and (not out.is_dir() or any(p.name not in files for p in out.iterdir())):
+        raise SimulationError(f"{out}: holds other things; give a new folder.")
+    shop = simulate_shop(config, progress)
+    out.mkdir(parents=True, exist_ok=True)
+    random = Random(f"{config.seed} export")
+    write_catalog(out / "catalog.csv", shop.catalog)
+    web = [event for event in shop.events if not event.in_app]
+    app = [event for event in shop.events if event.in_app]
+    write_web_log(out / "events-web.csv", web, shop.catalog, random)
+    write_app_log(out / "events-app.jsonl", app, shop.catalog, random)
+    mapping = resources.files("shopintent.trainer") / "mappings" / "simulated.toml"
+    (out / "mapping.toml").write_bytes(mapping.read_bytes())
+
+
+def simulate_shop(config: SimulationConfig, progress: Progress = silent) -> SimulatedShop:
+    """Returns the shop in memory."""
+    start = int(datetime.fromisoformat(config.start).timestamp())
+    catalog = make_catalog(np.random.default_rng([config.seed, 0]), config.n_products, config.days)
+    events: list[SimulatedEvent] = []
+    for number in range(config.n_shoppers):
+        rng = np.random.default_rng([config.seed, 1, number])
+        shopper = make_shopper(rng, number, catalog, start, config.days)
+        random = Random(f"{config.seed} {number}")
+        events.extend(simulate_shopper(shopper, random, catalog, start, config.days))
+        if number % 100 == 99 or number + 1 == config.n_shoppers:
+            progress("simulate shoppers", number + 1, config.n_shoppers)
+    for number in range(config.n_bots):
+        random = Random(f"{config.seed} bot {number}")
+        events.extend(_bot(number, random, catalog, start, config.days))
+    events.sort(key=lambda event: event.time)
+    return SimulatedShop(catalog, events)
+
+
+def _bot(
+    number: int, random: Random, catalog: SimulatedCatalog, start: int, days: int
+) -> list[SimulatedEvent]:
+    """A scraper reads one product page a second."""
+    begin = start + random.randrange(days) * DAY_S + random.randrange(DAY_S // 2)
+    return [
+        SimulatedEvent(
+            time=begin + step * BOT_PAUSE_S,
+            shopper=f"x{number:06d}",
+            event_type=VIEW_PRODUCT,
+            product=random.randrange(len(catalog)),
+            category="",
+            query="",
+            quantity=0,
+            in_app=False,
+            intent=BROWSE,
+        )
+        for step in range(BOT_EVENTS)
+    ]
