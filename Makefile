@@ -44,10 +44,10 @@ test: setup ## Run every test; ARGS='-k name' chooses
 	$(BIN)/pytest $(ARGS)
 
 demo: setup ## Simulate a shop, train, serve, play a visit; or LOG=<path> MAPPING=<toml or name>
-	@$(BIN)/python deploy/demo.py play $(if $(LOG),--log '$(LOG)' --mapping '$(MAPPING)')
+	@$(BIN)/python -m deploy.demo play $(if $(LOG),--log '$(LOG)' --mapping '$(MAPPING)')
 
 serve: setup ## Keep the server of the last demo running
-	@$(BIN)/python deploy/demo.py serve
+	@$(BIN)/python -m deploy.demo serve
 
 lock: setup ## Pin what pip resolves today in requirements.lock
 	$(BIN)/python deploy/lock.py

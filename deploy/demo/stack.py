@@ -1,0 +1,109 @@
+"""Triton and the server of a release, side by side on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from deploy.demo.processes import Process, running
+from shopintent.artifacts import ReleasesRoot
+from shopintent.artifacts.layout import (
+    intent_model,
+    product_encoder_model,
+    text_encoder_model,
+)
+
+LAUNCHER = Path(__file__).parents[1] / "triton" / "launch.py"
+SERVER = Path(sys.executable).with_name("shopintent-server")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs, and where the server listens."""
+
+    triton: Process
+    server: Process
+    address: str
+
+    def is_serving(self) -> bool:
+        """Returns whether the server's health says SERVING."""
+        with grpc.insecure_channel(self.address) as channel:
+            # The type stubs leave the methods out.
+            check: Any = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+            try:
+                answer = check(health_pb2.HealthCheckRequest(), timeout=1.0)
+            except grpc.RpcError:
+                return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@contextmanager
+def serving(
+    releases: ReleasesRoot,
+    logs: Path,
+    *,
+    port: int = 0,
+    say: Callable[[str], None] = lambda message: None,
+) -> Iterator[Stack]:
+    """Runs Triton and the server of the current release until the block ends.
+
+    Port 0 takes a free one. Raises ProcessError when either does not start.
+    """
+    release_id = releases.current()
+    assert release_id is not None, f"{releases.path} names no current release"
+    say("starting Triton")
+    with triton(releases, release_id, logs) as (triton_process, triton_address):
+        say("starting the server")
+        options = [
+            f"--releases={releases.path}",
+            f"--triton-address={triton_address}",
+            f"--listen=127.0.0.1:{port}",
+        ]
+        with running(
+            "shopintent-server",
+            [str(SERVER), "serve", *options, f"--ready-file={fresh(logs / 'server.json')}"],
+            logs / "server.log",
+        ) as server:
+            server.wait_until((logs / "server.json").exists)
+            address = json.loads((logs / "server.json").read_text(encoding="utf-8"))["address"]
+            stack = Stack(triton_process, server, address)
+            server.wait_until(stack.is_serving)
+            yield stack
+
+
+@contextmanager
+def triton(
+    releases: ReleasesRoot, release_id: str, logs: Path, *, grpc_port: int = 0
+) -> Iterator[tuple[Process, str]]:
+    """Runs the embedded Triton with the models of a release; yields it and its gRPC address."""
+    models = [
+        named(release_id) for named in (intent_model, text_encoder_model, product_encoder_model)
+    ]
+    command = [
+        sys.executable,
+        str(LAUNCHER),
+        "serve",
+        f"--model-repository={releases.model_repository}",
+        *(f"--load-model={model}" for model in models),
+        f"--grpc-port={grpc_port}",
+        f"--ready-file={fresh(logs / 'triton.json')}",
+        "--exit-with-parent",
+    ]
+    with running("Triton", command, logs / "triton.log") as process:
+        process.wait_until((logs / "triton.json").exists)
+        yield process, json.loads((logs / "triton.json").read_text(encoding="utf-8"))["grpc"]
+
+
+def fresh(path: Path) -> Path:
+    """Returns the path, which does not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path.absolute()
