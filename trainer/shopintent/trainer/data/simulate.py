@@ -34,7 +34,7 @@ class SimulationConfig:
     """What shop to simulate."""
 
     seed: int = 7
-    n_shoppers: int = 2_000
+    n_shoppers: int = 2_400
     n_products: int = 2_000
     days: int = 28
     start: str = "2025-09-01T00:00:00+00:00"

@@ -15,7 +15,7 @@ WEEKDAY_WEIGHTS = (0.95, 0.9, 0.9, 0.95, 1.0, 1.15, 1.3)
 """Monday first; weekends are busier."""
 BUSY_HOURS = (8.0, 12.5, 17.5, 20.5, 22.5)
 """A shopper comes around one of them."""
-VISITS_A_WEEK = 1.05
+VISITS_A_WEEK = 1.75
 DEPARTMENTS = tuple(dict.fromkeys(shelf.department for shelf in SHELVES))
 
 
@@ -59,7 +59,7 @@ def make_shopper(
         shelf_taste=_shelf_taste(rng),
         liking=liking,
         decisiveness=float(rng.normal(0.0, 0.7)),
-        mission_rate=float(rng.beta(2.0, 6.0)),
+        mission_rate=float(rng.beta(1.0, 8.0)),
         visits=_visits(rng, start, days),
         uses_app=float(rng.beta(0.5, 0.7)),
     )

@@ -182,7 +182,7 @@ def _browse(visit: _Visit) -> list[tuple[int, Mission]]:
     if visit.chance(0.6):
         _open_shelf(visit, shelf)
     seen: list[int] = []
-    for _ in range(1 + min(int(random.expovariate(1 / 3.2)), 18)):
+    for _ in range(1 + min(int(random.expovariate(1 / 4.2)), 20)):
         if visit.chance(0.2):
             shelf = random.choices(range(len(SHELVES)), weights=shopper.shelf_taste.tolist())[0]
             _open_shelf(visit, shelf)
@@ -195,10 +195,10 @@ def _browse(visit: _Visit) -> list[tuple[int, Mission]]:
         liking = float(shopper.liking[product])
         if visit.chance(_sigmoid(-4.0 + 0.8 * liking)):
             visit.do(FAVORITE, product)
-        if visit.chance(_sigmoid(-4.6 + 0.8 * liking)):
+        if visit.chance(_sigmoid(-4.8 + 0.8 * liking)):
             visit.put_in_cart(product)
-    bought = visit.decide(-2.6)
-    if seen and not bought and visit.chance(0.08):
+    bought = visit.decide(-4.2)
+    if seen and not bought and visit.chance(0.04):
         # Something caught the eye; they come back for it.
         best = max(seen, key=lambda product: float(shopper.liking[product]))
         mission = Mission(COMPARE, int(visit.catalog.shelf[best]), visit.random.randint(0, 1))
@@ -210,7 +210,7 @@ def _browse(visit: _Visit) -> list[tuple[int, Mission]]:
 def _compare(visit: _Visit, mission: Mission) -> list[tuple[int, Mission]]:
     shelf, random = SHELVES[mission.shelf], visit.random
     _arrive(visit, mission, shelf)
-    for _ in range(3 + min(int(random.expovariate(1 / 4.0)), 14)):
+    for _ in range(4 + min(int(random.expovariate(1 / 5.0)), 16)):
         if mission.considered and visit.chance(0.3):
             product = _favorite_of(mission, random)
         elif visit.chance(0.1):
@@ -227,7 +227,7 @@ def _compare(visit: _Visit, mission: Mission) -> list[tuple[int, Mission]]:
             visit.do(FAVORITE, product)
     if mission.considered and visit.chance(0.16):
         visit.put_in_cart(_favorite_of(mission, random))
-    if visit.decide(-1.9):
+    if visit.decide(-2.8):
         return []
     mission.visits_left -= 1
     gives_up = visit.chance(0.22 if max(mission.considered.values(), default=-9) > 0 else 0.5)
@@ -261,7 +261,7 @@ def _hunt(visit: _Visit, mission: Mission) -> list[int]:
             other = _come_across(visit, mission.shelf, 1.0)
             if other is not None:
                 visit.put_in_cart(other)
-    return visit.decide(-0.35)
+    return visit.decide(-0.3)
 
 
 def _gift(visit: _Visit, mission: Mission) -> list[int]:
@@ -281,7 +281,7 @@ def _gift(visit: _Visit, mission: Mission) -> list[int]:
             best = product
     if best is not None and visit.chance(0.3):
         visit.put_in_cart(best)
-    return visit.decide(-0.9)
+    return visit.decide(-1.8)
 
 
 def _replenish(visit: _Visit, mission: Mission) -> list[int]:
@@ -299,7 +299,7 @@ def _after(visit: _Visit, mission: Mission, bought: list[int]) -> list[tuple[int
     later: list[tuple[int, Mission]] = []
     for product in bought:
         days = SHELVES[visit.catalog.shelf[product]].replenish_days
-        if days and visit.chance(0.7):
+        if days and visit.chance(0.9):
             again = Mission(REPLENISH, int(visit.catalog.shelf[product]), 0, {product: 1.0})
             later.append((_days_later(visit, days * 0.8, days * 1.2), again))
     if not bought and mission.kind == COMPARE and visit.chance(0.3):
@@ -310,7 +310,7 @@ def _after(visit: _Visit, mission: Mission, bought: list[int]) -> list[tuple[int
 def _arrive(visit: _Visit, mission: Mission, shelf: Shelf) -> None:
     if visit.chance(0.55):
         _search(visit, shelf)
-    elif visit.chance(0.7):
+    elif visit.chance(0.9):
         _open_shelf(visit, mission.shelf)
 
 
