@@ -60,7 +60,10 @@ def _guarded(call: Call, parse: Callable[[bytes], Any]) -> Call:
             request_id = current_request_id()
             logger.exception("call failed", extra={"fields": {"request_id": request_id}})
             failure = InternalError(request_id)
-        await context.abort_with_status(rpc_status.to_status(to_status(failure)))
+        status: Any = rpc_status.to_status(to_status(failure))
+        # Aborting replaces what was set before, and the request id must arrive.
+        trailing = (*(context.trailing_metadata() or ()), *status.trailing_metadata)
+        await context.abort_with_status(status._replace(trailing_metadata=trailing))
 
     return answer
 
