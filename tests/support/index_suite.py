@@ -17,7 +17,7 @@ EVERYTHING = ProductFilter(out_of_stock_included=True)
 
 
 def query(seed: int = 100) -> NDArray[np.float32]:
-    return shops.unit_vectors(1, seed=seed)[0]
+    return shops.unit_vectors(1, seed=seed).reshape(-1)
 
 
 def expected(

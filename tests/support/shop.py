@@ -45,8 +45,9 @@ def products(n: int = 120) -> list[Product]:
 
 def unit_vectors(n: int, size: int = EMBEDDING_SIZE, *, seed: int = 0) -> NDArray[np.float32]:
     """Returns [n, size] random vectors of length 1."""
-    vectors = np.random.default_rng(seed).normal(size=(n, size))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    vectors = np.random.default_rng(seed).normal(size=(n, size)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def indexed(shop: Sequence[Product], size: int = EMBEDDING_SIZE) -> list[IndexedProduct]:
