@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
 
 from deploy.demo import screen
 from deploy.demo.pipeline import Workplace, train_release
@@ -35,7 +37,7 @@ def main() -> int:
         console.print("stopped")
         return 0 if arguments.run is serve else INTERRUPTED
     except (ProcessError, ShopIntentError) as error:
-        console.print(f"\n[bold red]the demo failed:[/] {error}", markup=True)
+        console.print("\n[bold red]the demo failed:[/]", Text(str(error)))
         return 1
     return 0
 
@@ -64,9 +66,13 @@ def demo(console: Console, arguments: argparse.Namespace) -> None:
         ShopIntentClient(stack.address, insecure=True) as client,
     ):
         status.stop()
-        visit = choose_visit(Dataset.open(workplace.prepared), cut_time=workplace.cut_time())
+        visit = choose_visit(
+            Dataset.open(workplace.prepared).events(), cut_time=workplace.cut_time()
+        )
         told = "held out from training" if visit.held_out else "seen in training: none was held out"
-        console.rule(f"[bold]a visit of shopper {visit.shopper_id}[/], {told}", align="left")
+        console.rule(
+            f"[bold]a visit of shopper {escape(visit.shopper_id)}[/], {told}", align="left"
+        )
         play(console, client, visit)
     workplace.remember()
     console.print("done; `make serve` keeps this shop's server running", style="green")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.text import Text
 
 from deploy.demo.screen import describe, show_answer, title_of
-from deploy.demo.visit import Visit, to_request
+from deploy.demo.visit import Visit, retimed
 from shopintent.client import ProductNotFoundError, ShopIntentClient
 from shopintent.v1.product_pb2 import PRODUCT_VIEW_FULL, Product
 from shopintent.v1.recommendation_service_pb2 import (
@@ -29,11 +31,13 @@ def play(console: Console, client: ShopIntentClient, visit: Visit) -> None:
     answer = ask(client, visitor)
     show_answer(console, *answer, before=None)
     for number, event in enumerate(visit.events, start=1):
-        product = look_up(client, event.product_id)
-        console.print(f"[bold cyan]{number}[/]", describe(event, product))
-        request = to_request(event)
-        request.attribution_token = answer[1].attribution_token
-        client.track_events(visitor, [request], timeout_s=PATIENCE_S)
+        console.print(f"[bold cyan]{number}[/]", describe(event, look_up(client, event.product_id)))
+        # Minutes lie between the events of the log and none between ours. So every step is tracked
+        # anew, under a visitor of its own, as if its last event had happened now.
+        visitor = f"demo-{uuid.uuid4()}"
+        behavior = retimed(visit.events[:number], datetime.now(UTC))
+        behavior[-1].attribution_token = answer[1].attribution_token
+        client.track_events(visitor, behavior, timeout_s=PATIENCE_S)
         before, answer = answer, ask(client, visitor)
         show_answer(console, *answer, before=before)
     model = answer[0].model
@@ -64,7 +68,7 @@ def add_product(console: Console, client: ShopIntentClient, visitor: str, visit:
     added.title = f"{title_of(known)}, new edition"
     client.batch_update_products([added])
     found = client.get_product(added.id, timeout_s=PATIENCE_S).product
-    console.print("[bold]a new product arrives:[/]", title_of(found))
+    console.print("[bold]a new product arrives:[/]", Text(title_of(found)))
     answer = client.recommend(
         visitor,
         page_size=100,
@@ -75,9 +79,10 @@ def add_product(console: Console, client: ShopIntentClient, visitor: str, visit:
     where = f"in {added.categories[0]}" if added.categories else "of the whole shop"
     if added.id in ids:
         place = ids.index(added.id) + 1
-        console.print(f"place {place} of {len(ids)} recommendations {where}, without retraining\n")
+        told = f"place {place} of {len(ids)} recommendations {where}, without retraining\n"
     else:
-        console.print(f"not among the first {len(ids)} recommendations {where}\n")
+        told = f"not among the first {len(ids)} recommendations {where}\n"
+    console.print(Text(told))
 
 
 def look_up(client: ShopIntentClient, product_id: str) -> Product:

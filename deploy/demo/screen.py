@@ -134,7 +134,8 @@ def products(recommendations: Sequence[Recommendation], known: set[str]) -> Tabl
         is_new = bool(known) and product.id not in known
         mark = Text("▸", style="green") if is_new else Text(" ")
         category = product.categories[0].rpartition(" > ")[2] if product.categories else ""
-        table.add_row(mark, title_of(product), price_of(product), category)
+        # Text, for a title may hold what rich takes for markup.
+        table.add_row(mark, Text(title_of(product)), price_of(product), Text(category))
     return table
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -18,19 +19,20 @@ from shopintent.behavior.events import (
     VIEW_PRODUCT,
 )
 from shopintent.client import events
-from shopintent.trainer.data import Dataset
 from shopintent.v1.user_event_pb2 import UserEvent
 
 MAX_EVENTS = 10
 
-REQUESTS: dict[str, Callable[[Event], UserEvent]] = {
-    VIEW_PRODUCT: lambda event: events.view_product(event.product_id),
-    VIEW_CATEGORY: lambda event: events.view_category(event.category),
-    SEARCH: lambda event: events.search(event.search_query),
-    FAVORITE: lambda event: events.favorite(event.product_id),
-    ADD_TO_CART: lambda event: events.add_to_cart(event.product_id),
-    REMOVE_FROM_CART: lambda event: events.remove_from_cart(event.product_id),
-    PURCHASE: lambda event: events.purchase(event.product_id),
+REQUESTS: dict[str, Callable[[Event, datetime], UserEvent]] = {
+    VIEW_PRODUCT: lambda event, time: events.view_product(event.product_id, event_time=time),
+    VIEW_CATEGORY: lambda event, time: events.view_category(event.category, event_time=time),
+    SEARCH: lambda event, time: events.search(event.search_query, event_time=time),
+    FAVORITE: lambda event, time: events.favorite(event.product_id, event_time=time),
+    ADD_TO_CART: lambda event, time: events.add_to_cart(event.product_id, event_time=time),
+    REMOVE_FROM_CART: lambda event, time: events.remove_from_cart(
+        event.product_id, event_time=time
+    ),
+    PURCHASE: lambda event, time: events.purchase(event.product_id, event_time=time),
 }
 
 
@@ -44,21 +46,14 @@ class Visit:
     """Whether it began after the time that training saw."""
 
 
-def choose_visit(dataset: Dataset, *, cut_time: int) -> Visit:
-    """Returns the visit to play; always the same one for the same log.
+def choose_visit(log: pl.LazyFrame, *, cut_time: int) -> Visit:
+    """Returns the visit of a prepared log to play; always the same one for the same log.
 
-    Preferred is one that began at `cut_time` (unix seconds) or later, ends in a purchase after at
-    least three other events, is short, and shows many kinds of event, in this order.
+    Preferred is one that began at `cut_time` (unix seconds) or later, ends in the purchase of a
+    product seen before in the visit, is short, and shows many kinds of event, in this order.
     """
-    best = rank_visits(dataset, cut_time).collect().row(0, named=True)
-    rows = (
-        dataset.events()
-        .filter(pl.col("session_id") == best["session_id"])
-        .head(best["n_played"])
-        .tail(MAX_EVENTS)
-        .collect()
-        .iter_rows(named=True)
-    )
+    best = rank_visits(log, cut_time).head(1).collect().row(0, named=True)
+    visit = log.filter(pl.col("session_id") == best["session_id"]).head(best["n_played"])
     played = tuple(
         Event(
             event_type=row["event_type"],
@@ -67,37 +62,41 @@ def choose_visit(dataset: Dataset, *, cut_time: int) -> Visit:
             category=row["category"] or "",
             search_query=row["search_query"] or "",
         )
-        for row in rows
+        for row in visit.tail(MAX_EVENTS).collect().iter_rows(named=True)
     )
     return Visit(best["shopper_id"], played, bool(best["held_out"]))
 
 
-def rank_visits(dataset: Dataset, cut_time: int) -> pl.LazyFrame:
+def rank_visits(log: pl.LazyFrame, cut_time: int) -> pl.LazyFrame:
     """Returns one row a visit, the best to play first."""
     bought = pl.col("event_type") == PURCHASE
+    product = pl.col("product_id")
+    # A visit is played up to its first purchase.
+    n_played = pl.when(bought.any()).then(bought.arg_max() + 1).otherwise(pl.len())
     return (
-        dataset.events()
-        .group_by("session_id")
+        log.group_by("session_id")
         .agg(
             pl.col("shopper_id").first(),
             (pl.col("event_time").min() >= cut_time).alias("held_out"),
-            bought.any().alias("buys"),
-            # A visit is played up to its first purchase.
-            pl.when(bought.any()).then(bought.arg_max() + 1).otherwise(pl.len()).alias("n_played"),
+            (product.filter(~bought) == product.filter(bought).first()).any().alias("buys_seen"),
+            n_played.alias("n_played"),
             pl.col("event_type").n_unique().alias("n_kinds"),
         )
-        .with_columns(
-            (pl.col("buys") & (pl.col("n_played") > 3)).alias("buys"),
-            pl.col("n_played").is_between(4, MAX_EVENTS).alias("short"),
-        )
+        .with_columns(pl.col("n_played").is_between(5, MAX_EVENTS).alias("short"))
         .sort(
-            ["held_out", "buys", "short", "n_kinds", "session_id"],
+            ["held_out", "buys_seen", "short", "n_kinds", "session_id"],
             descending=[True, True, True, True, False],
         )
-        .head(1)
     )
 
 
-def to_request(event: Event) -> UserEvent:
-    """Returns the event as a shop would send it now; the server sets its time."""
-    return REQUESTS[event.event_type](event)
+def retimed(behavior: Sequence[Event], now: datetime) -> list[UserEvent]:
+    """Returns the events as a shop would have sent them if the last one happened now.
+
+    The time between them stays: the model reads the rhythm of a visit, too.
+    """
+    last = behavior[-1].event_time
+    return [
+        REQUESTS[event.event_type](event, now - timedelta(seconds=last - event.event_time))
+        for event in behavior
+    ]
