@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,12 +122,19 @@ class FakeBehaviorModel:
         self.down = False
         self.delay_s = 0.0
         self.behaviors: list[Behavior] = []
+        self.asked = asyncio.Event()
+        self.cancelled = asyncio.Event()
 
     async def predict(
         self, behavior: Behavior, *, request_time: int, timeout_s: float
     ) -> Prediction:
         self.behaviors.append(behavior)
-        await asyncio.sleep(min(self.delay_s, timeout_s))
+        self.asked.set()
+        try:
+            await asyncio.sleep(min(self.delay_s, timeout_s))
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
         if self.down or self.delay_s > timeout_s:
             raise ModelUnavailable("intent_r1", "it is down" if self.down else "it is slow")
         n_actions = len(self._manifest.actions)
@@ -284,6 +291,13 @@ async def serving(outside: Outside, **options: Any) -> AsyncIterator[Served]:
             yield Served(app, outside, channel)
     finally:
         await app.stop()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Returns once the condition holds; fails when it does not within 20 seconds."""
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 - what is waited for tells nobody.
+            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)

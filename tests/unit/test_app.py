@@ -1,0 +1,206 @@
+"""The life of the server: addresses, TLS, reflection, overload and drain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from shopintent.artifacts import ReleasesRoot
+from shopintent.server import app as apps
+from shopintent.server.config import Config, ConfigError, check_listen
+from shopintent.server.services.health import SERVICES
+from shopintent.v1 import recommendation_service_pb2 as pb
+from shopintent.v1 import recommendation_service_pb2_grpc
+from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent
+from support.server import (
+    Outside,
+    eventually,
+    failure_of,
+    make_outside,
+    serving,
+    write_small_release,
+)
+
+VIEW = UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id="p8")
+
+
+async def started_call(served: Any) -> Any:
+    """Returns a call of PredictIntent that is waiting for the model."""
+    call = served.recommendation.PredictIntent(pb.PredictIntentRequest())
+    await served.outside.model.asked.wait()
+    return call
+
+
+async def test_a_running_call_finishes_while_the_server_drains(tmp_path: Path) -> None:
+    async with serving(make_outside(tmp_path)) as served:
+        served.outside.model.delay_s = 0.3
+        call = await started_call(served)
+        stopping = asyncio.create_task(served.app.stop())
+        answer = await call
+        assert answer.model.model_version == "1"
+        await stopping
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.recommendation.PredictIntent(pb.PredictIntentRequest())
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_watchers_of_health_learn_of_the_drain_first(tmp_path: Path) -> None:
+    async with serving(make_outside(tmp_path)) as served:
+        served.outside.model.delay_s = 0.3
+        call = await started_call(served)
+        stub: Any = health_pb2_grpc.HealthStub(served.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = asyncio.create_task(served.app.stop())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+        await call
+        await stopping
+
+
+async def test_calls_beyond_the_limit_are_refused(tmp_path: Path) -> None:
+    async with serving(make_outside(tmp_path), max_concurrent_rpcs=1) as served:
+        served.outside.model.delay_s = 0.5
+        running = await started_call(served)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.recommendation.Recommend(pb.RecommendRequest())
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await running
+
+
+async def test_reflection_names_every_service(tmp_path: Path) -> None:
+    async with serving(make_outside(tmp_path)) as served:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type]
+        call = stub.ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        )
+        answer = await call.read()
+        names = {each.name for each in answer.list_services_response.service}
+        assert {*SERVICES, "grpc.health.v1.Health"} <= names
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "shop.example:443"])
+def test_an_address_others_can_reach_needs_tls_or_an_explicit_insecure(listen: str) -> None:
+    with pytest.raises(ConfigError, match="SHOPINTENT_TLS_CERTIFICATE"):
+        check_listen(Config(listen=listen))
+    check_listen(Config(listen=listen, insecure=True))
+    check_listen(Config(listen=listen, tls_certificate=Path("c"), tls_private_key=Path("k")))
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:1", "[::1]:0", "unix:/tmp/s"])
+def test_loopback_needs_nothing(listen: str) -> None:
+    check_listen(Config(listen=listen))
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Returns the files of a new self-signed certificate for localhost and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+async def predict_over(channel: grpc.aio.Channel) -> pb.PredictIntentResponse:
+    stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
+    answer: pb.PredictIntentResponse = await stub.PredictIntent(
+        pb.PredictIntentRequest(), timeout=5
+    )
+    return answer
+
+
+async def test_with_mutual_tls_only_clients_with_a_certificate_are_served(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    outside = make_outside(tmp_path / "root")
+    config = Config(
+        listen="127.0.0.1:0",
+        tls_certificate=certificate,
+        tls_private_key=key,
+        tls_client_ca=certificate,
+        grace_s=0.0,
+    )
+    app = apps.App(config, outside.release, backends_of(outside))
+    port = await app.start()
+    await app.check()
+    trusted = certificate.read_bytes()
+    ours = grpc.ssl_channel_credentials(trusted, key.read_bytes(), trusted)
+    nobody = grpc.ssl_channel_credentials(trusted)
+    try:
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", ours) as channel:
+            assert (await predict_over(channel)).model.release_id == "r1"
+        for channel in (
+            grpc.aio.secure_channel(f"127.0.0.1:{port}", nobody),
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}"),
+        ):
+            async with channel:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await predict_over(channel)
+    finally:
+        await app.stop()
+
+
+def backends_of(outside: Outside) -> apps.Backends:
+    return apps.Backends(
+        model=outside.model,
+        encoder=outside.encoder,
+        repository=outside.repository,
+        index=outside.index,
+        sessions=outside.sessions,
+    )
+
+
+async def test_a_port_that_is_taken_is_reported_with_its_variable(tmp_path: Path) -> None:
+    outside = make_outside(tmp_path)
+    config = Config(listen="127.0.0.1:0", grace_s=0.0)
+    first = apps.App(config, outside.release, backends_of(outside))
+    port = await first.start()
+    second = apps.App(
+        Config(listen=f"127.0.0.1:{port}", grace_s=0.0), outside.release, backends_of(outside)
+    )
+    try:
+        with pytest.raises(ConfigError, match="SHOPINTENT_LISTEN"):
+            await second.start()
+    finally:
+        await first.stop()
+        await second.stop()
+
+
+async def test_serve_tells_its_address_answers_without_triton_and_stops_on_sigterm(
+    tmp_path: Path,
+) -> None:
+    write_small_release(ReleasesRoot(tmp_path / "root"))
+    config = Config(
+        releases=tmp_path / "root",
+        listen="127.0.0.1:0",
+        triton_address="127.0.0.1:1",
+        check_timeout_s=0.2,
+        grace_s=0.0,
+    )
+    ready = tmp_path / "ready.json"
+    serving_task = asyncio.create_task(apps.serve(config, ready_file=ready))
+
+    async def is_ready() -> bool:
+        return ready.exists() or serving_task.done()
+
+    await eventually(is_ready)
+    told = json.loads(ready.read_text())
+    assert told["release_id"] == "r1"
+    async with grpc.aio.insecure_channel(told["address"]) as channel:
+        failure = await failure_of(predict_over(channel))
+        assert failure.info.reason == "ERROR_REASON_MODEL_UNAVAILABLE"
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(serving_task, timeout=20)

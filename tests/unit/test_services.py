@@ -1,0 +1,289 @@
+"""PredictIntent, TrackEvents and the catalog, through a server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import field_mask_pb2
+from google.type import money_pb2
+
+from shopintent.v1 import catalog_service_pb2 as catalog_pb
+from shopintent.v1 import event_service_pb2 as event_pb
+from shopintent.v1 import recommendation_service_pb2 as pb
+from shopintent.v1.product_pb2 import (
+    AVAILABILITY_IN_STOCK,
+    AVAILABILITY_OUT_OF_STOCK,
+    Product,
+)
+from shopintent.v1.user_event_pb2 import (
+    EVENT_TYPE_FAVORITE,
+    EVENT_TYPE_PURCHASE,
+    EVENT_TYPE_SEARCH,
+    EVENT_TYPE_VIEW_CATEGORY,
+    EVENT_TYPE_VIEW_PRODUCT,
+    UserEvent,
+    Visitor,
+)
+from support.server import Served, failure_of, make_outside, serving
+
+ANNA = Visitor(visitor_id="anna")
+
+
+def view(product_id: str, event_id: str = "") -> UserEvent:
+    return UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id=product_id, event_id=event_id)
+
+
+def track(*events: UserEvent, visitor: Visitor = ANNA) -> event_pb.TrackEventsRequest:
+    return event_pb.TrackEventsRequest(visitor=visitor, events=events)
+
+
+def update(*products: Product, mask: tuple[str, ...] = ()) -> catalog_pb.BatchUpdateProductsRequest:
+    return catalog_pb.BatchUpdateProductsRequest(
+        products=products, update_mask=field_mask_pb2.FieldMask(paths=mask)
+    )
+
+
+async def get(served: Served, product_id: str) -> Product:
+    request = catalog_pb.GetProductRequest(product_id=product_id)
+    answer: catalog_pb.GetProductResponse = await served.catalog.GetProduct(request)
+    return answer.product
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving(make_outside(tmp_path)) as served:
+        yield served
+
+
+@pytest.mark.parametrize("events", [[], [view("p8")], [view("never heard of")]])
+async def test_intent_is_every_action_most_likely_first(
+    served: Served, events: list[UserEvent]
+) -> None:
+    answer = await served.recommendation.PredictIntent(
+        pb.PredictIntentRequest(recent_events=events)
+    )
+    probabilities = [each.probability for each in answer.next_actions]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    actions = {each.action for each in answer.next_actions}
+    assert actions == set(served.outside.release.manifest.actions)
+    horizons = [each.horizon.seconds for each in answer.purchases]
+    assert horizons == [3600, 86400]
+    assert not answer.HasField("expected_quantity")
+    assert not answer.HasField("expected_time_to_purchase")
+
+
+async def test_intent_has_no_fallback_when_the_model_is_down(served: Served) -> None:
+    served.outside.model.down = True
+    failure = await failure_of(served.recommendation.PredictIntent(pb.PredictIntentRequest()))
+    assert failure.code is grpc.StatusCode.UNAVAILABLE
+    assert failure.info.reason == "ERROR_REASON_MODEL_UNAVAILABLE"
+    assert dict(failure.info.metadata) == {"modelName": "intent_r1"}
+    assert failure.retry_delay_s == 1.0
+
+
+async def test_intent_needs_no_index(served: Served) -> None:
+    served.outside.index.down = True
+    request = pb.PredictIntentRequest(recent_events=[view("p8"), view("p35")])
+    answer = await served.recommendation.PredictIntent(request)
+    assert list(answer.degraded_reasons) == [pb.DEGRADED_REASON_INDEX_UNAVAILABLE]
+    known = pb.PredictIntentRequest(recent_events=[view("p8")])
+    answer = await served.recommendation.PredictIntent(known)
+    assert list(answer.degraded_reasons) == []
+
+
+async def test_tracked_and_recent_events_count_together(served: Served) -> None:
+    await served.events.TrackEvents(track(view("p8")))
+    await served.recommendation.PredictIntent(
+        pb.PredictIntentRequest(visitor=ANNA, recent_events=[view("p9")])
+    )
+    lookup = served.outside.release.tokenizer.products.lookup
+    read = served.outside.model.behaviors[-1].tokens[:3, 1].tolist()
+    assert read == [lookup("p8"), lookup("p9"), 0]
+
+
+async def test_a_visitor_and_a_session_of_the_same_name_are_two(served: Served) -> None:
+    await served.events.TrackEvents(track(view("p8"), visitor=Visitor(visitor_id="x")))
+    await served.events.TrackEvents(
+        track(view("p9"), visitor=Visitor(visitor_id="x", session_id="x"))
+    )
+    assert len(await served.outside.sessions.recent("visitor:x")) == 2
+    assert await served.outside.sessions.recent("session:x") == []
+
+
+async def test_a_retried_batch_is_recorded_and_counted_once(served: Served) -> None:
+    request = track(view("p39", "e1"), view("p39", "e2"))
+    first = await served.events.TrackEvents(request)
+    counted = served.app.popular.percentile("p39")
+    again = await served.events.TrackEvents(request)
+    assert (first.recorded_count, again.recorded_count) == (2, 0)
+    assert len(await served.outside.sessions.recent("visitor:anna")) == 2
+    assert served.app.popular.percentile("p39") == counted
+
+
+async def test_products_that_the_catalog_does_not_know_are_recorded_and_named(
+    served: Served,
+) -> None:
+    request = track(view("p8"), view("new-2"), view("new-1"), view("new-2"), view("p35"))
+    answer = await served.events.TrackEvents(request)
+    assert answer.recorded_count == 5
+    assert list(answer.unknown_product_ids) == ["new-2", "new-1"]
+    await served.catalog.BatchUpdateProducts(update(Product(id="new-1")))
+    answer = await served.events.TrackEvents(request)
+    assert list(answer.unknown_product_ids) == ["new-2"]
+
+
+async def test_tracking_succeeds_while_everything_else_is_down(tmp_path: Path) -> None:
+    outside = make_outside(tmp_path)
+    outside.index.down = outside.encoder.down = outside.repository.down = True
+    async with serving(outside) as served:
+        search = UserEvent(event_type=EVENT_TYPE_SEARCH, search_query="red chair")
+        answer = await served.events.TrackEvents(track(view("p35"), search))
+        assert answer.recorded_count == 2
+        assert list(answer.unknown_product_ids) == []
+
+
+async def test_only_the_fields_of_its_type_are_kept_of_an_event(served: Served) -> None:
+    everything = {"product_id": "p8", "category": "Garden", "search_query": "red chair"}
+    types = (EVENT_TYPE_FAVORITE, EVENT_TYPE_SEARCH, EVENT_TYPE_VIEW_CATEGORY)
+    await served.events.TrackEvents(
+        track(*(UserEvent(event_type=each, **everything) for each in types))  # type: ignore[arg-type]
+    )
+    kept = await served.outside.sessions.recent("visitor:anna")
+    found = [(each.product_id, each.search_query, each.category) for each in kept]
+    assert found == [("p8", "", ""), ("", "red chair", ""), ("", "", "Garden")]
+
+
+async def test_purchases_make_a_product_popular_at_once(served: Served) -> None:
+    bought = UserEvent(event_type=EVENT_TYPE_PURCHASE, product_id="p39")
+    await served.events.TrackEvents(track(*[bought] * 100))
+    answer = await served.recommendation.Recommend(pb.RecommendRequest(page_size=1))
+    assert answer.recommendations[0].product.id == "p39"
+
+
+async def test_a_new_product_is_recommendable_from_the_next_request_on(served: Served) -> None:
+    written = Product(
+        id="new",
+        title="Red chair",
+        categories=["Garden > Chairs"],
+        price=money_pb2.Money(units=19, nanos=990_000_000, currency_code="EUR"),
+    )
+    answer = await served.catalog.BatchUpdateProducts(update(written))
+    written.availability = AVAILABILITY_IN_STOCK
+    assert list(answer.products) == [written]
+    assert await get(served, "new") == written
+    page = await served.recommendation.Recommend(
+        pb.RecommendRequest(recent_events=[view("p8")], page_size=100)
+    )
+    assert "new" in [each.product.id for each in page.recommendations]
+
+
+async def test_a_mask_keeps_the_other_fields_and_no_mask_clears_them(served: Served) -> None:
+    before = await get(served, "p8")
+    await served.catalog.BatchUpdateProducts(update(Product(id="p8", title="T"), mask=("title",)))
+    expected = Product()
+    expected.CopyFrom(before)
+    expected.title = "T"
+    assert await get(served, "p8") == expected
+    await served.catalog.BatchUpdateProducts(update(Product(id="p8", brand="B")))
+    cleared = Product(id="p8", brand="B", availability=AVAILABILITY_IN_STOCK)
+    assert await get(served, "p8") == cleared
+
+
+async def test_availability_changes_without_embedding_again(served: Served) -> None:
+    before = served.outside.index.products["p8"]
+    served.outside.encoder.down = True
+    sold_out = Product(id="p8", availability=AVAILABILITY_OUT_OF_STOCK)
+    await served.catalog.BatchUpdateProducts(update(sold_out, mask=("availability",)))
+    after = served.outside.index.products["p8"]
+    assert not after.product.in_stock
+    assert (after.embedding == before.embedding).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "product"),
+    [
+        ("title", Product(id="p8", title="other")),
+        ("categories", Product(id="p8", categories=["Kitchen > Pans"])),
+        ("brand", Product(id="p8", brand="other")),
+        ("price", Product(id="p8", price=money_pb2.Money(units=500, currency_code="EUR"))),
+    ],
+)
+async def test_changed_content_is_embedded_again(
+    served: Served, mask: str, product: Product
+) -> None:
+    before = served.outside.index.products["p8"]
+    await served.catalog.BatchUpdateProducts(update(product, mask=(mask,)))
+    after = served.outside.index.products["p8"]
+    assert (after.embedding != before.embedding).any()
+
+
+async def test_nothing_is_written_when_content_can_not_be_embedded(served: Served) -> None:
+    served.outside.encoder.down = True
+    sold_out = Product(id="p8", availability=AVAILABILITY_OUT_OF_STOCK)
+    failure = await failure_of(
+        served.catalog.BatchUpdateProducts(update(sold_out, Product(id="new", title="New")))
+    )
+    assert failure.info.reason == "ERROR_REASON_MODEL_UNAVAILABLE"
+    assert served.outside.index.products["p8"].product.in_stock
+    assert "new" not in served.outside.index.products
+
+
+async def test_the_catalog_says_when_the_index_is_down(served: Served) -> None:
+    served.outside.index.down = True
+    for call in (
+        served.catalog.GetProduct(catalog_pb.GetProductRequest(product_id="p8")),
+        served.catalog.DeleteProduct(catalog_pb.DeleteProductRequest(product_id="p8")),
+        served.catalog.BatchUpdateProducts(update(Product(id="p8"))),
+    ):
+        failure = await failure_of(call)
+        assert failure.code is grpc.StatusCode.UNAVAILABLE
+        assert failure.info.reason == "ERROR_REASON_INDEX_UNAVAILABLE"
+        assert failure.retry_delay_s is not None
+
+
+async def test_an_unknown_product_is_not_found(served: Served) -> None:
+    failure = await failure_of(
+        served.catalog.GetProduct(catalog_pb.GetProductRequest(product_id="none"))
+    )
+    assert failure.code is grpc.StatusCode.NOT_FOUND
+    assert failure.info.reason == "ERROR_REASON_PRODUCT_NOT_FOUND"
+    assert dict(failure.info.metadata) == {"productId": "none"}
+
+
+async def test_a_deleted_product_never_comes_again_and_deleting_twice_succeeds(
+    served: Served,
+) -> None:
+    popular = await served.recommendation.Recommend(pb.RecommendRequest(page_size=1))
+    gone = popular.recommendations[0].product.id
+    for _ in range(2):
+        await served.catalog.DeleteProduct(catalog_pb.DeleteProductRequest(product_id=gone))
+    for events in ([], [view("p8")]):
+        answer = await served.recommendation.Recommend(
+            pb.RecommendRequest(recent_events=events, page_size=100)
+        )
+        assert gone not in [each.product.id for each in answer.recommendations]
+    answer = await served.events.TrackEvents(track(view(gone)))
+    assert list(answer.unknown_product_ids) == [gone]
+
+
+async def test_two_updates_of_one_product_at_once_lose_neither(served: Served) -> None:
+    await asyncio.gather(
+        served.catalog.BatchUpdateProducts(update(Product(id="p8", title="T"), mask=("title",))),
+        served.catalog.BatchUpdateProducts(update(Product(id="p8", brand="B"), mask=("brand",))),
+    )
+    product = await get(served, "p8")
+    assert (product.title, product.brand) == ("T", "B")
+
+
+@pytest.mark.parametrize(
+    ("units", "nanos"), [(0, 0), (20, 0), (19, 990_000_000), (1_000_000_000_000, 999_999_999)]
+)
+async def test_prices_come_back_exactly(served: Served, units: int, nanos: int) -> None:
+    price = money_pb2.Money(units=units, nanos=nanos, currency_code="EUR")
+    await served.catalog.BatchUpdateProducts(update(Product(id="p8", price=price)))
+    assert (await get(served, "p8")).price == price
