@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ class Stack:
     """What runs, and where the server listens."""
 
     triton: Process
+    triton_address: str
     server: Process
     address: str
 
@@ -51,6 +52,7 @@ def serving(
     logs: Path,
     *,
     port: int = 0,
+    server_options: Sequence[str] = (),
     say: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Stack]:
     """Runs Triton and the server of the current release until the block ends.
@@ -66,6 +68,7 @@ def serving(
             f"--releases={releases.path}",
             f"--triton-address={triton_address}",
             f"--listen=127.0.0.1:{port}",
+            *server_options,
         ]
         with running(
             "shopintent-server",
@@ -74,7 +77,7 @@ def serving(
         ) as server:
             server.wait_until((logs / "server.json").exists)
             address = json.loads((logs / "server.json").read_text(encoding="utf-8"))["address"]
-            stack = Stack(triton_process, server, address)
+            stack = Stack(triton_process, triton_address, server, address)
             server.wait_until(stack.is_serving)
             yield stack
 
