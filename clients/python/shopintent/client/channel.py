@@ -53,8 +53,8 @@ def channel_options() -> list[tuple[str, str | int]]:
     config = resources.files("shopintent.client").joinpath("service_config.json")
     return [
         ("grpc.service_config", config.read_text(encoding="utf-8")),
-        # Pings only while a call runs, no more often than servers tolerate (gRPC proposal A8).
-        ("grpc.keepalive_time_ms", 300_000),
+        # Pings only while a call runs, and no more often than the server tolerates.
+        ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         # A restarted server is found again within seconds rather than minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
