@@ -556,7 +556,7 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         f"Fetch {TRITON_WHEEL} from PyPI, which carries tritonserver, and build an environment\n"
         "for its Python backend apart from the project's (that backend needs numpy < 2).\n"
-        "About 250 MB on disk; safe to repeat and to interrupt."
+        "About 310 MB on disk; safe to repeat and to interrupt."
     )
     parser.set_defaults(action=lambda options: setup(options.home))
     add_home(parser)
@@ -565,7 +565,8 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
 def add_serve(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run tritonserver in EXPLICIT mode: it serves the models named here and those that an\n"
-        "operator loads later through the model repository API. It listens on loopback only."
+        "operator loads later through the model repository API. It listens on loopback unless --host\n"
+        "says otherwise; nothing it speaks is encrypted."
     )
     parser.epilog = (
         "Loading and unloading models, shared memory, trace and log settings need the model\n"
