@@ -565,8 +565,8 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
 def add_serve(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run tritonserver in EXPLICIT mode: it serves the models named here and those that an\n"
-        "operator loads later through the model repository API. It listens on loopback unless --host\n"
-        "says otherwise; nothing it speaks is encrypted."
+        "operator loads later through the model repository API. It listens on loopback, or on\n"
+        "the address that --host names; nothing it speaks is encrypted."
     )
     parser.epilog = (
         "Loading and unloading models, shared memory, trace and log settings need the model\n"
