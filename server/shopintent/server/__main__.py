@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in fields(Config):
         flag = "--" + option.name.replace("_", "-")
         # A secret on a command line would show in the list of processes.
@@ -72,15 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=metadata.version("shopintent"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", parents=[options], help="serve the current release")
+    # Without abbreviations --qdrant-api-key can not be taken for --qdrant-api-key-file.
+    add = partial(commands.add_parser, allow_abbrev=False)
+    serve = add("serve", parents=[options], help="serve the current release")
     serve.add_argument(
         "--ready-file",
         type=Path,
         metavar="PATH",
         help="JSON file written once listening, with the address and the release's id",
     )
-    commands.add_parser("load-index", parents=[options], help="load products into the index")
-    health = commands.add_parser("health", parents=[options], help="check a running server")
+    add("load-index", parents=[options], help="load products into the index")
+    health = add("health", parents=[options], help="check a running server")
     health.add_argument(
         "--service", default="", help="the name to ask for, such as dependency.triton"
     )

@@ -1,0 +1,201 @@
+"""The command line and the configuration: what is read, and what a mistake is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from shopintent.artifacts import ReleaseError, ReleasesRoot
+from shopintent.server.__main__ import main
+from shopintent.server.config import (
+    Config,
+    ConfigError,
+    read_config,
+    read_placements,
+    read_qdrant_api_key,
+    variable_of,
+)
+from shopintent.server.ranking import RankWeights
+from shopintent.server.releases import load_release
+from support.server import write_small_release
+
+
+def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None:
+    environ = {"SHOPINTENT_LISTEN": "127.0.0.1:1", "SHOPINTENT_GRACE_S": "3.5"}
+    config = read_config(environ, {"listen": "127.0.0.1:2", "grace_s": None})
+    assert config.listen == "127.0.0.1:2"
+    assert config.grace_s == 3.5
+    assert config.triton_address == "127.0.0.1:8001"
+    assert config.release == ""
+
+
+def test_an_empty_variable_is_one_not_set() -> None:
+    assert read_config({"SHOPINTENT_GRACE_S": ""}, {}) == Config()
+
+
+BAD_VALUES = {
+    "SHOPINTENT_GRACE_S": "soon",
+    "SHOPINTENT_ANSWER_TIMEOUT_S": "-1",
+    "SHOPINTENT_CHECK_INTERVAL_S": "nan",
+    "SHOPINTENT_SESSION_IDLE_S": "inf",
+    "SHOPINTENT_MAX_CONCURRENT_RPCS": "1.5",
+    "SHOPINTENT_MAX_VISITORS": "0",
+    "SHOPINTENT_INDEX": "faiss",
+    "SHOPINTENT_INSECURE": "maybe",
+    "SHOPINTENT_LOG_LEVEL": "loud",
+}
+
+
+@pytest.mark.parametrize("variable", BAD_VALUES)
+def test_a_bad_value_is_told_with_its_variable_and_the_remedy(variable: str) -> None:
+    with pytest.raises(ConfigError, match=f"{variable}: .* must be "):
+        read_config({variable: BAD_VALUES[variable]}, {})
+
+
+BAD_COMBINATIONS = {
+    "a key is missing": {"SHOPINTENT_TLS_CERTIFICATE": "c"},
+    "TLS is off": {"SHOPINTENT_TLS_CLIENT_CA": "c"},
+    "no URL": {"SHOPINTENT_INDEX": "qdrant"},
+    "two keys": {"SHOPINTENT_QDRANT_API_KEY": "k", "SHOPINTENT_QDRANT_API_KEY_FILE": "f"},
+}
+
+
+@pytest.mark.parametrize("name", BAD_COMBINATIONS)
+def test_options_that_do_not_go_together_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="SHOPINTENT_"):
+        read_config(BAD_COMBINATIONS[name], {})
+
+
+def test_a_secret_shows_neither_in_the_help_nor_in_the_configuration(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "hush" not in repr(read_config({"SHOPINTENT_QDRANT_API_KEY": "hush"}, {}))
+    with pytest.raises(SystemExit):
+        main(["serve", "--qdrant-api-key", "hush"])
+    capsys.readouterr()
+
+
+def test_the_api_key_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("hush\n")
+    assert read_qdrant_api_key(Config(qdrant_api_key_file=file)) == "hush"
+    assert read_qdrant_api_key(Config(qdrant_api_key="k")) == "k"
+    assert read_qdrant_api_key(Config()) is None
+    with pytest.raises(ConfigError, match="SHOPINTENT_QDRANT_API_KEY_FILE"):
+        read_qdrant_api_key(Config(qdrant_api_key_file=tmp_path / "none"))
+
+
+def test_placements_are_read_and_home_is_always_there(tmp_path: Path) -> None:
+    file = tmp_path / "placements.toml"
+    file.write_text("[cart]\npopularity = 0.5\n")
+    assert read_placements(file) == {
+        "home": RankWeights(),
+        "cart": RankWeights(similarity=1.0, popularity=0.5),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["cart", "[cart]\nspeed = 1", "[cart]\npopularity = 'high'", "cart = 1"]
+)
+def test_placements_that_can_not_be_used_are_told(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "placements.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="SHOPINTENT_PLACEMENTS"):
+        read_placements(file)
+
+
+def test_every_option_says_what_it_means_and_names_its_variable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    help_text = "".join(capsys.readouterr().out.split())
+    for option in fields(Config):
+        if not option.metadata["secret"]:
+            assert variable_of(option) in help_text
+
+
+def test_a_mistake_is_told_in_one_line_and_exits_with_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["serve", "--listen", "0.0.0.0:50051"]) == 2
+    told = capsys.readouterr().err
+    assert "--insecure" in told
+    assert told.count("\n") == 1
+
+
+def test_a_release_that_is_not_there_exits_with_1_and_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--releases", str(tmp_path)]) == 1
+    assert "shopintent-trainer publish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("release_id", ["r9", "../r1", "R1"])
+def test_a_release_that_does_not_exist_is_refused(tmp_path: Path, release_id: str) -> None:
+    root = ReleasesRoot(tmp_path)
+    write_small_release(root)
+    with pytest.raises(ReleaseError, match="release"):
+        load_release(root, release_id)
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "behavior_tokenizer/tokenizer.json"])
+def test_a_damaged_release_is_refused(tmp_path: Path, damaged: str) -> None:
+    folder = write_small_release(ReleasesRoot(tmp_path))
+    (folder.path / damaged).write_text("{")
+    with pytest.raises(ReleaseError, match="cannot be read"):
+        load_release(ReleasesRoot(tmp_path), "")
+
+
+def test_load_index_loads_once_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_release(ReleasesRoot(tmp_path))
+    for _ in range(2):
+        assert main(["load-index", "--releases", str(tmp_path)]) == 0
+        assert "the index holds release r1" in capsys.readouterr().out
+
+
+def test_health_of_a_server_that_is_not_there_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["health", "--listen", "127.0.0.1:1", "--timeout-s", "1"]) == 1
+    assert "127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_the_process_serves_tells_its_health_and_drains_on_sigterm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_release(ReleasesRoot(tmp_path / "root"))
+    ready = tmp_path / "ready.json"
+    command = [
+        sys.executable, "-m", "shopintent.server", "serve",
+        "--releases", str(tmp_path / "root"), "--listen", "127.0.0.1:0",
+        "--triton-address", "127.0.0.1:1", "--grace-s", "1", "--ready-file", str(ready),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    try:
+        while not ready.exists():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+        address = json.loads(ready.read_text())["address"]
+        # Without Triton it may not answer, and says so.
+        assert main(["health", "--listen", address]) == 1
+        assert "NOT_SERVING" in capsys.readouterr().out
+        while main(["health", "--listen", address, "--service", "dependency.index"]) != 0:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, logged = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    messages = [json.loads(line)["message"] for line in logged.splitlines()]
+    assert "listening" in messages
+    assert "draining" in messages
+    assert any("intent-model can not be used" in each for each in messages)
