@@ -78,10 +78,15 @@ def read_products(folder: ReleaseFolder) -> Iterator[IndexedProduct]:
         embeddings = np.load(folder.product_embeddings, mmap_mode="r", allow_pickle=False)
         content = np.load(folder.product_content, mmap_mode="r", allow_pickle=False)
         with folder.products.open(encoding="utf-8") as file:
-            for row, line in enumerate(file):
+            n_products = 0
+            for line in file:
                 product = product_from_json(json.loads(line))
-                yield IndexedProduct(product, np.array(embeddings[row]), np.array(content[row]))
-    except (OSError, ValueError, KeyError, IndexError) as error:
+                embedding, tokens = np.array(embeddings[n_products]), np.array(content[n_products])
+                yield IndexedProduct(product, embedding, tokens)
+                n_products += 1
+        if not n_products == len(embeddings) == len(content):
+            raise ValueError(f"{folder.products.name} has fewer rows than the arrays beside it")
+    except Exception as error:  # Damaged arrays, lines and prices raise errors of many kinds.
         raise ReleaseError(f"the products in {folder.path} cannot be read: {error}") from error
 
 

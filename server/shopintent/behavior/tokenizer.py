@@ -104,7 +104,7 @@ class BehaviorTokenizer:
 
         The embedding of a product without text is all zeros.
         """
-        content = np.zeros((len(products), N_CONTENT), dtype=np.int32)
+        content = np.zeros((len(embeddings), N_CONTENT), dtype=np.int32)
         content[:, :LEVELS] = self.codebook.encode(embeddings)
         for row, product in zip(content, products, strict=True):
             paths = [path for name in product.categories for path in category_and_ancestors(name)]
@@ -187,16 +187,18 @@ class BehaviorTokenizer:
         """Reads a saved tokenizer. Raises TokenizerError when it is missing or damaged."""
         try:
             scalars = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+            # Opened here, because np.load leaves a damaged archive open.
+            with (
+                (folder / "arrays.npz").open("rb") as file,
+                np.load(file, allow_pickle=False) as arrays,
+            ):
                 tokenizer = cls._from_saved(scalars, arrays)
-        except (OSError, ValueError, KeyError) as error:
+            if tokenizer.fingerprint != scalars["fingerprint"]:
+                raise TokenizerError("it is damaged, its fingerprint differs")
+        except Exception as error:  # A damaged archive raises errors of many kinds.
             raise TokenizerError(
                 f"the behavior tokenizer in {folder} cannot be read: {error}"
             ) from error
-        if tokenizer.fingerprint != scalars["fingerprint"]:
-            raise TokenizerError(
-                f"the behavior tokenizer in {folder} is damaged: its fingerprint differs"
-            )
         return tokenizer
 
     @classmethod
