@@ -166,7 +166,7 @@ class IntentNetwork(nn.Module):
         )
         self.state_map = nn.Linear(width, width)
         self.act = nn.Linear(width, config.n_actions)
-        self.buy = nn.Linear(width, config.n_horizons)
+        self.buy_state = nn.Linear(width, config.n_horizons)
         self.buy_features = nn.Linear(size, config.n_horizons, bias=False)
         self.behavior = nn.Linear(width, width)
         self.log_temperature = nn.Parameter(torch.tensor(0.07).log())
@@ -179,16 +179,21 @@ class IntentNetwork(nn.Module):
         `events` [B, T, 8] and `event_times` [B, T] as BehaviorTokenizer.window makes them, `n_seen`
         [B, K] how many events each request knows, `request_times` [B, K] when it is asked.
         """
+        state, features = self.observe(events, event_times, n_seen, request_times)
+        return Answers(
+            action_logits=self.act(self.state_map(state) + self.feature_map(features)),
+            purchase_logits=self.buy_state(state) + self.buy_features(features),
+            behavior_embedding=F.normalize(self.behavior(state), dim=-1),
+        )
+
+    def observe(
+        self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what the heads see: states [B, K, D] and structured features [B, K, X]."""
         states = self.encode(events, event_times)  # [B, S, D]
         index = n_seen.unsqueeze(-1).expand(-1, -1, states.shape[-1])
         state = states.gather(1, index) + self.encode_request(event_times, n_seen, request_times)
-        features = self.normalized_features(events, event_times, n_seen, request_times)
-        intent = self.state_map(state) + self.feature_map(features)
-        return Answers(
-            action_logits=self.act(intent),
-            purchase_logits=self.buy(intent) + self.buy_features(features),
-            behavior_embedding=F.normalize(self.behavior(state), dim=-1),
-        )
+        return state, self.normalized_features(events, event_times, n_seen, request_times)
 
     def encode(self, events: Tensor, event_times: Tensor) -> Tensor:
         """[B, T, 8] events to [B, S, D]; state n has seen the first n events."""
@@ -212,7 +217,8 @@ class IntentNetwork(nn.Module):
         last_time = event_times.gather(1, (n_seen - 1).clamp(min=0))
         gap = self.gap_bucket((request_times - last_time).clamp(min=0))
         gap = torch.where(n_seen > 0, gap, N_GAPS)
-        return self.request_gap(gap) + self.request_hour(request_times // 3600 % 24)
+        asked: Tensor = self.request_gap(gap) + self.request_hour(request_times // 3600 % 24)
+        return asked
 
     def normalized_features(
         self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
@@ -230,8 +236,11 @@ class IntentNetwork(nn.Module):
 
     def gap_bucket(self, gap_s: Tensor) -> Tensor:
         """Seconds to buckets by comparison of integers, which every runtime does alike."""
-        return (gap_s.unsqueeze(-1) >= self.gap_edges).sum(-1)
+        bucket: Tensor = (gap_s.unsqueeze(-1) >= self.gap_edges).sum(-1)
+        return bucket
 
     def product_scores(self, behavior_embedding: Tensor, product_embedding: Tensor) -> Tensor:
         """[N, D] and [P, D] to [N, P] logits of the next product."""
-        return behavior_embedding @ product_embedding.T / self.log_temperature.exp().clamp(min=0.02)
+        temperature = self.log_temperature.exp().clamp(min=0.02)
+        scores: Tensor = behavior_embedding @ product_embedding.T / temperature
+        return scores

@@ -32,6 +32,8 @@ class Sequences:
     """[N], ascending within a shopper."""
     session_ids: NDArray[np.int64]
     """[N]"""
+    catalog_rows: NDArray[np.int64]
+    """[N], the row of each event's product in the catalog, or -1."""
     actions: NDArray[np.int64]
     """[N], the action that each event is."""
     next_actions: NDArray[np.int64]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import import_module, util
 from pathlib import Path
@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from shopintent.artifacts import signature
+from shopintent.trainer.data.progress import Progress, silent
 from shopintent.trainer.onnx_export import export_onnx
 
 MODEL_FILE = "text_encoder.onnx"
@@ -82,10 +83,6 @@ def export_text_encoder(name: str, folder: Path, *, max_tokens: int) -> None:
     )
 
 
-def silent(step: str, done: int, total: int) -> None:
-    """Hears progress and says nothing."""
-
-
 @dataclass(frozen=True, eq=False)
 class TextEncoder:
     """An exported encoder and the embeddings it made so far."""
@@ -117,9 +114,7 @@ class TextEncoder:
         """E."""
         return int(self.session.get_outputs()[0].shape[-1])
 
-    def encode(
-        self, texts: Iterable[str], on_progress: Callable[[str, int, int], None] = silent
-    ) -> NDArray[np.float32]:
+    def encode(self, texts: Iterable[str], on_progress: Progress = silent) -> NDArray[np.float32]:
         """Returns [N, E]; equal texts are encoded once and an empty text is all zeros."""
         wanted = list(texts)
         missing = sorted({text for text in wanted if text} - self.made.keys(), key=len)

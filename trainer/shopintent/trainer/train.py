@@ -15,18 +15,18 @@ from torch import Tensor
 
 from shopintent.behavior import product_text
 from shopintent.behavior.vocabulary import FIRST
-from shopintent.trainer.calibrate import calibrate
 from shopintent.trainer.candidates import CandidateSampler
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.prepared import Dataset
+from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.fit import fit_tokenizer
 from shopintent.trainer.losses import action_loss, product_loss, purchase_loss
 from shopintent.trainer.model import IntentNetwork, ModelConfig
+from shopintent.trainer.purchase_head import PurchaseRequests, fit_purchase_head
 from shopintent.trainer.run import Run, RunInfo
 from shopintent.trainer.sequences import Batch, Sequences, Window, collate, cut_windows
 from shopintent.trainer.text import TextEncoder, export_text_encoder
 from shopintent.trainer.training_data import (
-    OnProgress,
     actions,
     cut_time,
     horizons,
@@ -44,7 +44,7 @@ FEATURE_BATCHES = 20
 """Batches from which the scale of the structured features is read."""
 
 
-def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: OnProgress) -> Run:
+def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Progress) -> Run:
     """Trains on everything before the held-out time and saves the run into the folder."""
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -103,7 +103,14 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: OnPr
     history, best_epoch = learn(
         network, sampler, train_batches, validation_batches, config, on_progress
     )
-    calibrate(network, *purchase_logits(network, validation_batches))
+    on_progress("fitting the purchase head", 0, 1)
+    fit_purchase_head(
+        network,
+        purchase_requests(network, train_batches),
+        purchase_requests(network, validation_batches),
+        config.seed,
+    )
+    on_progress("fitting the purchase head", 1, 1)
     info = RunInfo(
         dataset=str(dataset.folder.resolve()),
         config=config,
@@ -189,7 +196,7 @@ def learn(
     train_batches: Batches,
     validation_batches: Batches,
     config: TrainConfig,
-    on_progress: OnProgress,
+    on_progress: Progress,
 ) -> tuple[list[dict[str, float]], int]:
     """Fits the network, leaves it at its best epoch, and returns the history and that epoch."""
     optimizer = torch.optim.AdamW(
@@ -208,7 +215,7 @@ def learn(
             losses.total(config).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
-            trained.append([float(loss) for loss in losses])
+            trained.append([loss.item() for loss in losses])
             done = epoch * len(train_batches) + step + 1
             on_progress("training", done, n_steps)
             if time.monotonic() > stop_at:
@@ -287,16 +294,15 @@ def measure_features(network: IntentNetwork, batches: Batches) -> None:
 
 
 @torch.no_grad()
-def purchase_logits(
-    network: IntentNetwork, batches: Batches
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Returns [N, H] logits before calibration, labels, and whether each label is known."""
+def purchase_requests(network: IntentNetwork, batches: Batches) -> PurchaseRequests:
+    """Returns what the purchase head sees at every request of the batches."""
     network.eval()
     device = network.feature_mean.device
-    logits, labels, known = [], [], []
+    inputs, bought, known = [], [], []
     for batch in batches.in_order():
-        answers = network(*(torch.as_tensor(array).to(device) for array in batch[:4]))
-        logits.append(answers.purchase_logits.flatten(0, 1).cpu().double().numpy())
-        labels.append(batch.purchase_labels.reshape(logits[-1].shape) > 0)
-        known.append(batch.purchase_known.reshape(logits[-1].shape))
-    return np.concatenate(logits), np.concatenate(labels), np.concatenate(known)
+        seen = network.observe(*(torch.as_tensor(array).to(device) for array in batch[:4]))
+        judged = batch.purchase_known.any(-1)
+        inputs.append(torch.cat(seen, dim=-1).cpu().numpy()[judged])
+        bought.append(batch.purchase_labels[judged] > 0)
+        known.append(batch.purchase_known[judged])
+    return PurchaseRequests(np.concatenate(inputs), np.concatenate(bought), np.concatenate(known))

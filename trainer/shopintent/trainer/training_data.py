@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,13 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shopintent.behavior import BehaviorTokenizer, Event, Product, product_text
-from shopintent.behavior.events import EVENT_TYPES, LEAVE
+from shopintent.behavior.events import EVENT_TYPES, LEAVE, PURCHASE
 from shopintent.trainer.data.prepared import Dataset
+from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.sequences import NEVER, Sequences
 from shopintent.trainer.text import TextEncoder
-
-OnProgress = Callable[[str, int, int], None]
-"""Hears the name of a step, how much of it is done, and how much there is."""
 
 HORIZONS_S = (1_800, 86_400, 604_800)
 """Half an hour, a day, a week: those that fit into the log are predicted."""
@@ -101,10 +99,12 @@ class Inputs:
     """A dataset through the eyes of one tokenizer and text encoder."""
 
     sequences: Sequences
+    product_ids: tuple[str, ...]
+    """[P], the catalog's products, as in the next two."""
     text_embeddings: NDArray[np.float32]
-    """[P, E], of the catalog's products."""
+    """[P, E]"""
     content: NDArray[np.int32]
-    """[P, 6], of the catalog's products."""
+    """[P, 6]"""
 
 
 def load_inputs(
@@ -113,7 +113,7 @@ def load_inputs(
     encoder: TextEncoder,
     catalog: Catalog,
     action_names: Sequence[str],
-    on_progress: OnProgress,
+    on_progress: Progress,
 ) -> Inputs:
     """Encodes the catalog, the searches and every shopper's events."""
     queries = search_queries(dataset)
@@ -124,13 +124,14 @@ def load_inputs(
         dataset,
         tokenizer,
         action_names=action_names,
-        unseen_products={
+        catalog_content={
             each.product_id: row for each, row in zip(catalog.products, content, strict=True)
         },
         query_codes=dict(zip(queries, tokenizer.codebook.encode(query_embeddings), strict=True)),
         on_progress=on_progress,
     )
-    return Inputs(sequences, embeddings, content)
+    ids = tuple(each.product_id for each in catalog.products)
+    return Inputs(sequences, ids, embeddings, content)
 
 
 def load_catalog(dataset: Dataset, cut: int) -> Catalog:
@@ -164,9 +165,9 @@ def load_sequences(
     tokenizer: BehaviorTokenizer,
     *,
     action_names: Sequence[str],
-    unseen_products: dict[str, NDArray[np.int32]],
+    catalog_content: dict[str, NDArray[np.int32]],
     query_codes: dict[str, NDArray[np.int32]],
-    on_progress: OnProgress,
+    on_progress: Progress,
 ) -> Sequences:
     """Encodes every shopper's events with the tokenizer, as the server would."""
     table = dataset.events().collect()
@@ -181,11 +182,13 @@ def load_sequences(
         rows = zip(*(each[start:end] for each in lists), strict=True)
         events = [Event(*values) for values in rows]
         behavior = tokenizer.encode(
-            events, unseen_products=unseen_products, query_codes=query_codes
+            events, unseen_products=catalog_content, query_codes=query_codes
         )
         tokens[start:end], times[start:end] = behavior.tokens, behavior.event_times
         on_progress("encoding events", end, len(table))
-    return _with_labels(table, offsets, tokens, times, list(action_names))
+    position = {product_id: row for row, product_id in enumerate(catalog_content)}
+    catalog_rows = np.array([position.get(each, -1) for each in lists[2]], np.int64)
+    return _with_labels(table, offsets, tokens, times, catalog_rows, list(action_names))
 
 
 def _with_labels(
@@ -193,6 +196,7 @@ def _with_labels(
     offsets: NDArray[np.int64],
     tokens: NDArray[np.int32],
     times: NDArray[np.int64],
+    catalog_rows: NDArray[np.int64],
     action_names: list[str],
 ) -> Sequences:
     order = {name: position for position, name in enumerate(action_names)}
@@ -201,7 +205,7 @@ def _with_labels(
     own = labels["event_type"].to_numpy()
     next_purchases = labels["next_purchase_time"].cast(pl.Int64).to_numpy()
     first = offsets[:-1]
-    buys_first = own[first] == order.get("purchase", -1)
+    buys_first = own[first] == order.get(PURCHASE, -1)
     sessions = labels["session_id"].cast(pl.Int64).to_numpy()
     same_shopper = np.ones(len(table), bool)
     same_shopper[offsets[1:] - 1] = False
@@ -212,6 +216,7 @@ def _with_labels(
         tokens=tokens,
         event_times=times,
         session_ids=sessions,
+        catalog_rows=catalog_rows,
         actions=own,
         next_actions=labels["next_action"].to_numpy(),
         next_purchase_times=next_purchases,

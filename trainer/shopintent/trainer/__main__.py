@@ -1,0 +1,255 @@
+"""`shopintent-trainer`: from a shop's logs to a release that the server can serve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+from shopintent.artifacts import ReleaseError, ReleasesRoot
+from shopintent.behavior import TokenizerError
+from shopintent.trainer.config import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shopintent.trainer.data.progress import Progress
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    epilog="A first release: `simulate`, `prepare`, `train`, `evaluate`, `publish`, in this order.",
+)
+console = Console()
+DEFAULT = TrainConfig()
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Shows a bar for every step of a long piece of work."""
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(description: str, done: int, total: int) -> None:
+            if description not in tasks:
+                tasks[description] = bars.add_task(description, total=total)
+            bars.update(tasks[description], completed=done, total=total)
+
+        yield show
+
+
+def explained(command: Callable[..., None]) -> Callable[..., None]:
+    """Turns what a user can mend into one line and exit status 1, without a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ValueError, FileNotFoundError) as error:
+            if not isinstance(error, expected_errors()):
+                raise
+            console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+            raise typer.Exit(1) from error
+
+    return run
+
+
+def expected_errors() -> tuple[type[Exception], ...]:
+    """Returns the errors whose message says what to do."""
+    from shopintent.trainer.data import DatasetError, MappingError, PrepareError
+    from shopintent.trainer.data.simulate import SimulationError
+    from shopintent.trainer.evaluation.evaluate import EvaluationError
+    from shopintent.trainer.publish import PublishError
+    from shopintent.trainer.run import RunError
+    from shopintent.trainer.text import TextEncoderError
+    from shopintent.trainer.training_data import TrainingDataError
+
+    return (
+        DatasetError, EvaluationError, FileNotFoundError, MappingError, PrepareError,
+        PublishError, ReleaseError, RunError, SimulationError, TextEncoderError, TokenizerError,
+        TrainingDataError,
+    )  # fmt: skip
+
+
+@app.command()
+@explained
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder to write the shop's export to.")],
+    seed: Annotated[int, typer.Option(help="The same seed makes the same shop.")] = 7,
+    shoppers: Annotated[int, typer.Option(min=1, help="How many shoppers.")] = 2_400,
+    products: Annotated[int, typer.Option(min=1, help="How many products.")] = 2_000,
+    days: Annotated[int, typer.Option(min=1, help="How many days of log.")] = 28,
+) -> None:
+    """Simulate a shop: a catalog and logs with visits, searches, orders, bots and dirt.
+
+    Example: `shopintent-trainer simulate --out shop`, then `prepare shop --mapping
+    shop/mapping.toml`.
+    """
+    from shopintent.trainer.data import SimulationConfig
+    from shopintent.trainer.data import simulate as simulate_shop
+
+    config = SimulationConfig(seed=seed, n_shoppers=shoppers, n_products=products, days=days)
+    with progress_bars() as progress:
+        simulate_shop(out, config, progress)
+    console.print(f"a simulated shop of {shoppers:,} shoppers is in [bold]{out}[/]")
+
+
+@app.command()
+@explained
+def prepare(
+    log: Annotated[Path, typer.Argument(help="A log file, or a folder of them.")],
+    mapping: Annotated[
+        str,
+        typer.Option(help="A mapping file, or a shipped one: taobao, rees46, simulated."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the prepared dataset to.")],
+) -> None:
+    """Merge, clean, cut into visits and label a log of CSV, JSONL or Parquet files.
+
+    The mapping says which columns hold what. Every dropped row is counted by reason in report.md.
+    """
+    from shopintent.trainer.data import load_mapping
+    from shopintent.trainer.data import prepare as prepare_log
+    from shopintent.trainer.data.prepared import REPORT_TEXT_FILE
+
+    with progress_bars() as progress:
+        dataset = prepare_log(log, load_mapping(mapping), out, progress)
+    console.print(Markdown((out / REPORT_TEXT_FILE).read_text(encoding="utf-8")))
+    console.print(f"{dataset.info.n_events:,} events are ready to train on in [bold]{out}[/]")
+
+
+@app.command()
+@explained
+def train(
+    data: Annotated[Path, typer.Argument(help="A prepared dataset, from `prepare`.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the run to.")],
+    holdout_days: Annotated[
+        float | None,
+        typer.Option(help="Hold out the last days. Default: 20 % of the log."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = DEFAULT.seed,
+    max_epochs: Annotated[int, typer.Option(min=1)] = DEFAULT.max_epochs,
+    max_minutes: Annotated[
+        float, typer.Option(help="Stop after this long and keep the best epoch.")
+    ] = DEFAULT.max_minutes,
+    d_model: Annotated[int, typer.Option(help="Width, and size of embeddings.")] = DEFAULT.d_model,
+    n_layers: Annotated[int, typer.Option(min=1)] = DEFAULT.n_layers,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9)] = DEFAULT.dropout,
+    learning_rate: Annotated[float, typer.Option(min=1e-6)] = DEFAULT.learning_rate,
+    batch_size: Annotated[int, typer.Option(min=1)] = DEFAULT.batch_size,
+    max_events: Annotated[
+        int, typer.Option(min=4, help="How many of a shopper's last events the model reads.")
+    ] = DEFAULT.max_events,
+    text_encoder: Annotated[
+        str, typer.Option(help="A sentence-transformers name or folder.")
+    ] = DEFAULT.text_encoder,
+) -> None:
+    """Train the network on everything before the held-out time, on a GPU where there is one."""
+    from shopintent.trainer.data import Dataset
+    from shopintent.trainer.train import train as train_run
+
+    config = replace(
+        DEFAULT, holdout_days=holdout_days, seed=seed, max_epochs=max_epochs,
+        max_minutes=max_minutes, d_model=d_model, n_layers=n_layers, dropout=dropout,
+        learning_rate=learning_rate, batch_size=batch_size, max_events=max_events,
+        text_encoder=text_encoder,
+    )  # fmt: skip
+    with progress_bars() as progress:
+        run = train_run(Dataset.open(data), config, out, progress)
+    epochs, best = len(run.info.history), run.info.best_epoch + 1
+    console.print(f"trained {epochs} epochs, the best was number {best}: [bold]{out}[/]")
+
+
+@app.command()
+@explained
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A training run, from `train`.")],
+    data: Annotated[
+        Path | None, typer.Option(help="A prepared dataset. Default: the one it was trained on.")
+    ] = None,
+) -> None:
+    """Judge a run on visits it never saw, beside its baselines; with plots, in RUN/evaluation."""
+    from shopintent.trainer.data import Dataset
+    from shopintent.trainer.evaluation.evaluate import evaluate as evaluate_run
+    from shopintent.trainer.evaluation.report import write_report
+    from shopintent.trainer.run import Run
+
+    opened = Run.open(run)
+    dataset = Dataset.open(data or Path(opened.info.dataset))
+    with progress_bars() as progress:
+        evaluation = evaluate_run(opened, dataset, progress)
+    folder = run / "evaluation"
+    write_report(folder, opened, dataset, evaluation)
+    console.print(Markdown((folder / "evaluation.md").read_text(encoding="utf-8")))
+    console.print(f"the report and its plots are in [bold]{folder}[/]")
+
+
+@app.command()
+@explained
+def publish(
+    run: Annotated[Path, typer.Argument(help="A training run, from `train`.")],
+    to: Annotated[Path, typer.Option(help="The releases root, where the server looks.")],
+    release: Annotated[
+        str | None, typer.Option(help="An id of a-z, 0-9 and '-'. Default: by time and tokenizer.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A prepared dataset. Default: the one it was trained on.")
+    ] = None,
+) -> None:
+    """Turn a run into a release: Triton model repository, product collection and manifest.
+
+    All or nothing; an existing release never changes. The exported graphs are compared with the
+    network first. The release becomes the current one, which a server takes at its next start.
+    """
+    from shopintent.trainer.data import Dataset
+    from shopintent.trainer.publish import new_release_id
+    from shopintent.trainer.publish import publish as publish_run
+    from shopintent.trainer.run import Run
+
+    opened = Run.open(run)
+    dataset = Dataset.open(data or Path(opened.info.dataset))
+    with progress_bars() as progress:
+        root, release_id = ReleasesRoot(to), release or new_release_id(opened)
+        manifest = publish_run(opened, dataset, root, release_id, progress)
+    console.print(
+        f"release [bold]{manifest.release_id}[/] with {manifest.n_products:,} products is in {to}"
+    )
+
+
+def main() -> None:
+    """Runs the command line."""
+    # The text encoder is found on disk; its libraries need not draw bars or ask a hub.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app()
+
+
+if __name__ == "__main__":
+    main()

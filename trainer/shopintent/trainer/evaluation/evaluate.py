@@ -1,0 +1,233 @@
+"""Judges a run on the visits it never saw, beside the baselines it must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shopintent.trainer.data.prepared import Dataset
+from shopintent.trainer.data.progress import Progress
+from shopintent.trainer.evaluation.baselines import count_features, fit_logistic_regression
+from shopintent.trainer.evaluation.metrics import (
+    ActionMetrics,
+    ProbabilityMetrics,
+    RankingMetrics,
+    action_metrics,
+    probability_metrics,
+    ranking_metrics,
+)
+from shopintent.trainer.evaluation.samples import PREFIX_LENGTHS, Samples, visit_prefixes
+from shopintent.trainer.export import ServedIntent
+from shopintent.trainer.predict import Predictions, predict
+from shopintent.trainer.publish import embed_products
+from shopintent.trainer.run import Run
+from shopintent.trainer.sequences import Sequences
+from shopintent.trainer.text import TextEncoder
+from shopintent.trainer.training_data import (
+    Catalog,
+    Inputs,
+    load_catalog,
+    load_inputs,
+    split_shoppers,
+)
+
+MAX_RANKED = 5_000
+"""Next products ranked over the whole catalog; more are drawn from at random."""
+MODEL, BASELINE, CONSTANT = "shopintent", "logistic regression on counts", "constant"
+POPULAR = "popular in the last 7 days"
+
+
+class EvaluationError(ValueError):
+    """There is nothing to judge a run on; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class PurchaseResult:
+    """Purchase probabilities within one horizon."""
+
+    horizon_s: int
+    by_model: dict[str, dict[str, ProbabilityMetrics | None]]
+    """Model to slice ("all", "1 event", ..., "cold shoppers") to metrics."""
+    probabilities: dict[str, NDArray[np.float64]]
+    """Model to [N], of all samples whose label is known."""
+    labels: NDArray[np.bool_]  # [N]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that the report says."""
+
+    n_samples: int
+    n_shoppers: int
+    n_cold_shoppers: int
+    """Shoppers that training never saw."""
+    purchases: list[PurchaseResult]
+    actions: dict[str, ActionMetrics | None]
+    products: dict[str, RankingMetrics | None]
+    n_next_products: int
+    """Samples whose next event is about a product; at most MAX_RANKED of them are ranked."""
+
+
+def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
+    """Judges the run on the visits that start in the held-out time."""
+    encoder = TextEncoder.open(run.folder)
+    catalog = load_catalog(dataset, run.info.cut_time)
+    inputs = load_inputs(dataset, run.tokenizer, encoder, catalog, run.info.actions, on_progress)
+    sequences = inputs.sequences
+    held_out = prefixes(run, dataset, sequences, held_out=True)
+    if not len(held_out):
+        raise EvaluationError("no visit starts in the held-out time: hold out more of the log")
+    predictions = predict(
+        ServedIntent(run.network),
+        run.tokenizer,
+        [
+            sequences.behavior(*each)
+            for each in zip(held_out.shoppers, held_out.rows + 1, strict=True)
+        ],
+        sequences.event_times[held_out.rows],
+        on_progress,
+    )
+    learned = prefixes(run, dataset, sequences, held_out=False)
+    cold = cold_samples(run, sequences, held_out)
+    purchases = judge_purchases(run, sequences, learned, held_out, cold, predictions, on_progress)
+    return Evaluation(
+        n_samples=len(held_out),
+        n_shoppers=len(np.unique(held_out.shoppers)),
+        n_cold_shoppers=len(np.unique(held_out.shoppers[cold])),
+        purchases=purchases,
+        actions=judge_actions(run, learned, held_out, predictions),
+        products=judge_products(run, inputs, catalog, held_out, predictions, on_progress),
+        n_next_products=int((next_products(sequences, held_out) > 0).sum()),
+    )
+
+
+def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool) -> Samples:
+    """Returns the prefixes of the held-out visits, or of those before them."""
+    cut, until = run.info.cut_time, dataset.info.observed_until
+    return visit_prefixes(
+        sequences,
+        visits_from=cut if held_out else 0,
+        visits_until=until + 1 if held_out else cut,
+        observed_until=until if held_out else cut,
+        horizons_s=run.info.horizons_s,
+        purchase_action=run.info.purchase_action,
+    )
+
+
+def cold_samples(run: Run, sequences: Sequences, samples: Samples) -> NDArray[np.bool_]:
+    """Returns which samples are of shoppers that the network was not fitted to."""
+    config = run.info.config
+    split = split_shoppers(
+        sequences, cut=run.info.cut_time, share=config.validation_share, seed=config.seed
+    )
+    return ~np.isin(samples.shoppers, split.train_shoppers)
+
+
+def judge_purchases(
+    run: Run,
+    sequences: Sequences,
+    learned: Samples,
+    held_out: Samples,
+    cold: NDArray[np.bool_],
+    predictions: Predictions,
+    on_progress: Progress,
+) -> list[PurchaseResult]:
+    """Compares purchase probabilities with a constant and with counts in a logistic regression."""
+    n_actions = len(run.info.actions) - 1
+    on_progress("fitting baselines", 0, 1)
+    learned_counts = count_features(sequences, learned, n_actions)
+    counts = count_features(sequences, held_out, n_actions)
+    results = []
+    for horizon, horizon_s in enumerate(run.info.horizons_s):
+        known = held_out.purchase_known[:, horizon]
+        labels = held_out.purchase_labels[known, horizon]
+        fit = learned.purchase_known[:, horizon]
+        past = learned.purchase_labels[fit, horizon]
+        rate = float(past.mean()) if len(past) else 0.0
+        probabilities = {
+            MODEL: predictions.purchases[known, horizon].astype(np.float64),
+            CONSTANT: np.full(len(labels), rate),
+        }
+        baseline = fit_logistic_regression(learned_counts[fit], past)
+        if baseline is not None and len(labels):
+            probabilities[BASELINE] = baseline.predict_proba(counts[known])[:, 1]
+        slices = slices_of(held_out.lengths[known], cold[known])
+        by_model = {
+            name: {
+                each: probability_metrics(p[rows], labels[rows]) for each, rows in slices.items()
+            }
+            for name, p in probabilities.items()
+        }
+        results.append(PurchaseResult(horizon_s, by_model, probabilities, labels))
+    on_progress("fitting baselines", 1, 1)
+    return results
+
+
+def slices_of(lengths: NDArray[np.int64], cold: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """Returns the groups of samples that get a row of their own."""
+    slices = {"all": np.ones(len(lengths), bool)}
+    for length in PREFIX_LENGTHS:
+        slices[f"{length} event{'s' if length > 1 else ''}"] = lengths == length
+    return slices | {"warm shoppers": ~cold, "cold shoppers": cold}
+
+
+def judge_actions(
+    run: Run, learned: Samples, held_out: Samples, predictions: Predictions
+) -> dict[str, ActionMetrics | None]:
+    """Compares the next action with how often each action came before."""
+    counts = np.bincount(learned.next_actions, minlength=len(run.info.actions)) + 1.0
+    constant = np.tile(counts / counts.sum(), (len(held_out), 1))
+    return {
+        MODEL: action_metrics(predictions.next_actions.astype(np.float64), held_out.next_actions),
+        CONSTANT: action_metrics(constant, held_out.next_actions),
+    }
+
+
+def next_products(sequences: Sequences, samples: Samples) -> NDArray[np.int64]:
+    """Returns the row + 1 of the next event where it belongs to the same shopper, else 0."""
+    following = np.minimum(samples.rows + 1, len(sequences.event_times) - 1)
+    same = samples.rows + 1 < sequences.offsets[samples.shoppers + 1]
+    return np.where(same & (sequences.catalog_rows[following] >= 0), following, 0)
+
+
+def judge_products(
+    run: Run,
+    inputs: Inputs,
+    catalog: Catalog,
+    held_out: Samples,
+    predictions: Predictions,
+    on_progress: Progress,
+) -> dict[str, RankingMetrics | None]:
+    """Ranks the product of the next event among the whole catalog; seen products are kept."""
+    following = next_products(inputs.sequences, held_out)
+    asked = np.flatnonzero(following)
+    if len(asked) > MAX_RANKED:
+        rng = np.random.default_rng(run.info.config.seed)
+        asked = np.sort(rng.choice(asked, MAX_RANKED, replace=False))
+    wanted = inputs.sequences.catalog_rows[following[asked]]
+    products = embed_products(run, inputs, on_progress)
+    ranks, top_10 = [], []
+    for start in range(0, len(asked), 256):
+        rows = slice(start, start + 256)
+        scores = predictions.behavior_embeddings[asked[rows]] @ products.T
+        ranks.append(rank_of(scores, wanted[rows]))
+        top_10.append(np.argpartition(-scores, min(10, scores.shape[1] - 1), axis=1)[:, :10])
+        on_progress("ranking products", min(start + 256, len(asked)), len(asked))
+    popular = np.arange(len(catalog.products))  # the catalog is in order of popularity
+    n_products = len(products)
+    if not len(asked):
+        return {MODEL: None, POPULAR: None}
+    return {
+        MODEL: ranking_metrics(np.concatenate(ranks), np.concatenate(top_10), n_products),
+        POPULAR: ranking_metrics(popular[wanted], popular[None, :10], n_products),
+    }
+
+
+def rank_of(scores: NDArray[np.float32], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the rank of the wanted column in each row of [N, P]; ties count half above it."""
+    own = scores[np.arange(len(wanted)), wanted][:, None]
+    above, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
+    rank: NDArray[np.int64] = above + equal // 2
+    return rank

@@ -1,0 +1,149 @@
+"""The network as ONNX graphs, and the Triton model repository made of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from shopintent.artifacts import layout, signature
+from shopintent.artifacts.signature import Signature
+from shopintent.behavior.tokenizer import EVENT_FIELDS, PRODUCT_FIELDS
+from shopintent.trainer import text
+from shopintent.trainer.model import IntentNetwork
+from shopintent.trainer.onnx_export import export_onnx
+from shopintent.trainer.run import Run
+
+MAX_BATCH_SIZE = 64
+MODEL_VERSION = 1
+MODEL_FILE = "model.onnx"
+
+
+class ServedIntent(nn.Module):
+    """The graph that serves: one request of every behavior, to calibrated probabilities."""
+
+    def __init__(self, network: IntentNetwork) -> None:
+        super().__init__()
+        self.network = network.eval()
+
+    def forward(
+        self, events: Tensor, event_times: Tensor, request_time: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, T, 8], [B, T] and [B, 1] to [B, A], [B, H] and [B, D]; see artifacts.signature."""
+        events = events.long()
+        n_seen = (events[:, :, 0] != 0).sum(1, keepdim=True)
+        answers = self.network(events, event_times, n_seen, request_time)
+        logits = answers.purchase_logits * self.network.purchase_slope
+        purchases = torch.sigmoid(logits + self.network.purchase_intercept)
+        actions = torch.softmax(answers.action_logits, dim=-1)
+        return actions.squeeze(1), purchases.squeeze(1), answers.behavior_embedding.squeeze(1)
+
+
+class ServedProducts(nn.Module):
+    """The product tower as a graph of its own, for products that are new or changed."""
+
+    def __init__(self, network: IntentNetwork) -> None:
+        super().__init__()
+        self.products = network.products.eval()
+
+    def forward(self, product_tokens: Tensor, text_embedding: Tensor) -> Tensor:
+        """[B, 7] and [B, E] to [B, D]; see artifacts.signature."""
+        embedding: Tensor = self.products(product_tokens.long(), text_embedding)
+        return embedding
+
+
+def export_models(run: Run, release_id: str, repository: Path) -> list[Path]:
+    """Writes the models of a release into a Triton model repository; returns their folders."""
+    model = run.info.model
+    intent = intent_signature(run)
+    encoder = signature.text_encoder_signature(text_embedding_size=model.text_embedding_size)
+    products = signature.product_encoder_signature(
+        text_embedding_size=model.text_embedding_size, embedding_size=model.d_model
+    )
+    fingerprint = {signature.FINGERPRINT_PARAMETER: run.tokenizer.fingerprint}
+    small, large = (fingerprint | {"intra_op_thread_count": threads} for threads in ("1", "2"))
+    folders = [
+        _write_config(repository, layout.intent_model(release_id), intent, small),
+        _write_config(repository, layout.text_encoder_model(release_id), encoder, large),
+        _write_config(repository, layout.product_encoder_model(release_id), products, small),
+    ]
+    graphs = [folder / str(MODEL_VERSION) / MODEL_FILE for folder in folders]
+    length = model.max_events
+    export_onnx(
+        ServedIntent(run.network),
+        (
+            torch.ones(2, length, len(EVENT_FIELDS), dtype=torch.int32),
+            torch.ones(2, length, dtype=torch.int64),
+            torch.ones(2, 1, dtype=torch.int64),
+        ),
+        graphs[0],
+        inputs=[tensor.name for tensor in intent.inputs],
+        outputs=[tensor.name for tensor in intent.outputs],
+    )
+    shutil.copyfile(run.folder / text.MODEL_FILE, graphs[1])
+    export_onnx(
+        ServedProducts(run.network),
+        (
+            torch.ones(2, len(PRODUCT_FIELDS), dtype=torch.int32),
+            torch.ones(2, model.text_embedding_size),
+        ),
+        graphs[2],
+        inputs=[tensor.name for tensor in products.inputs],
+        outputs=[tensor.name for tensor in products.outputs],
+    )
+    return folders
+
+
+def intent_signature(run: Run) -> Signature:
+    """Returns what the run's intent model reads and writes."""
+    return signature.intent_signature(
+        max_events=run.info.model.max_events,
+        n_actions=len(run.info.actions),
+        n_horizons=len(run.info.horizons_s),
+        embedding_size=run.info.model.d_model,
+    )
+
+
+def _write_config(
+    repository: Path, name: str, model: Signature, parameters: dict[str, str]
+) -> Path:
+    folder = repository / name
+    (folder / str(MODEL_VERSION)).mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(model_config(name, model, parameters), encoding="utf-8")
+    return folder
+
+
+def model_config(name: str, model: Signature, parameters: dict[str, str]) -> str:
+    """Returns a config.pbtxt that runs on Triton's onnxruntime backend, on CPU or GPU.
+
+    Requests that arrive together share a batch; the queue is bounded, and what waits too long is
+    refused rather than answered when nobody listens any more.
+    """
+    parts = [
+        f'name: "{name}"',
+        'backend: "onnxruntime"',
+        f"max_batch_size: {MAX_BATCH_SIZE}",
+        *(_tensor("input", tensor) for tensor in model.inputs),
+        *(_tensor("output", tensor) for tensor in model.outputs),
+        "dynamic_batching {\n"
+        "  max_queue_delay_microseconds: 200\n"
+        "  default_queue_policy {\n"
+        "    timeout_action: REJECT\n"
+        "    default_timeout_microseconds: 2000000\n"
+        "    allow_timeout_override: true\n"
+        "    max_queue_size: 512\n"
+        "  }\n"
+        "}",
+        *(
+            f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+            for key, value in parameters.items()
+        ),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _tensor(kind: str, tensor: signature.Tensor) -> str:
+    dims = ", ".join(map(str, tensor.shape))
+    return f'{kind} {{ name: "{tensor.name}" data_type: TYPE_{tensor.dtype} dims: [ {dims} ] }}'
