@@ -28,7 +28,7 @@ def test_a_pause_longer_than_the_gap_starts_a_session() -> None:
 
 
 def test_a_session_column_decides_where_the_log_has_one() -> None:
-    rows: list[Row] = [(who, time, "view-product") for who, time in zip("aaaaabb", range(7))]
+    rows: list[Row] = [(who, time, "view-product") for time, who in enumerate("aaaaabb")]
     frame = events(*rows, raw=["x", "x", "y", None, None, "y", "y"])
     assert session_ids(frame, Session("column", 30)) == [0, 0, 1, 2, 2, 3, 3]
 

@@ -1,4 +1,4 @@
-"""The simulated shop: the same seed gives the same bytes, and the log is believable and learnable."""
+"""The simulated shop: the same seed gives the same bytes, and what is in them is believable."""
 
 from __future__ import annotations
 
