@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from shopintent.artifacts import ReleasesRoot
 from shopintent.server import app as apps
+from shopintent.server.__main__ import main
 from shopintent.server.config import Config, ConfigError, check_listen
 from shopintent.server.services.health import SERVICES
 from shopintent.v1 import recommendation_service_pb2 as pb
@@ -142,6 +143,10 @@ async def test_with_mutual_tls_only_clients_with_a_certificate_are_served(tmp_pa
     try:
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", ours) as channel:
             assert (await predict_over(channel)).model.release_id == "r1"
+        tls = [f"--tls-certificate={certificate}", f"--tls-private-key={key}"]
+        for client_ca, exit_code in (([f"--tls-client-ca={certificate}"], 0), ([], 1)):
+            health = ["health", f"--listen=127.0.0.1:{port}", *tls, *client_ca]
+            assert await asyncio.to_thread(main, health) == exit_code
         for channel in (
             grpc.aio.secure_channel(f"127.0.0.1:{port}", nobody),
             grpc.aio.insecure_channel(f"127.0.0.1:{port}"),

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import field_mask_pb2
+from google.type import money_pb2
 
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.interceptors.errors import to_status
 from shopintent.server.logs import JsonFormatter
+from shopintent.v1 import catalog_service_pb2 as catalog_pb
+from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
+from shopintent.v1.product_pb2 import Product
 from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent, Visitor
 from support.server import Served, failure_of, make_outside, serving, unpack
 
@@ -43,6 +49,61 @@ async def test_bytes_that_are_no_message_are_the_callers_mistake(served: Served,
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.info.reason == "ERROR_REASON_INVALID_REQUEST"
     assert list(failure.violations) == ["request"]
+
+
+def spoiled(message: bytes, rng: random.Random) -> bytes:
+    """Returns the bytes with a few of them changed, left out or repeated."""
+    content = bytearray(message)
+    for _ in range(rng.randint(1, 4)):
+        position = rng.randrange(len(content) + 1)
+        content[position : position + rng.randint(0, 2)] = rng.randbytes(rng.randint(0, 3))
+    return bytes(content)
+
+
+VALID: dict[str, Any] = {
+    "RecommendationService/Recommend": pb.RecommendRequest(
+        visitor=Visitor(visitor_id="anna"),
+        recent_events=[VIEW],
+        placement="home",
+        page_size=3,
+        filter=pb.ProductFilter(categories=["Garden"], minimum_price=1, maximum_price=9),
+    ),
+    "RecommendationService/PredictIntent": pb.PredictIntentRequest(recent_events=[VIEW]),
+    "EventService/TrackEvents": event_pb.TrackEventsRequest(
+        visitor=Visitor(session_id="s"),
+        events=[UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id="p7", quantity=2)],
+    ),
+    "CatalogService/GetProduct": catalog_pb.GetProductRequest(product_id="p7"),
+    "CatalogService/DeleteProduct": catalog_pb.DeleteProductRequest(product_id="p7"),
+    "CatalogService/BatchUpdateProducts": catalog_pb.BatchUpdateProductsRequest(
+        products=[
+            Product(
+                id="p7",
+                title="é",
+                categories=["a > b"],
+                price=money_pb2.Money(units=1, nanos=5, currency_code="EUR"),
+            )
+        ],
+        update_mask=field_mask_pb2.FieldMask(paths=["title", "price"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("method", VALID)
+async def test_no_bytes_whatever_make_the_server_fail(served: Served, method: str) -> None:
+    rng = random.Random(method)
+    call: Any = served.channel.unary_unary(f"/shopintent.v1.{method}")
+    valid = VALID[method].SerializeToString()
+    answered = set()
+    for _ in range(150):
+        request = spoiled(valid, rng)
+        try:
+            await call(request, timeout=5)
+            answered.add("OK")
+        except grpc.aio.AioRpcError as error:
+            answered.add(error.code().name)
+    assert "INVALID_ARGUMENT" in answered
+    assert answered <= {"OK", "NOT_FOUND", "INVALID_ARGUMENT"}
 
 
 async def test_a_fault_of_ours_tells_its_request_id_and_nothing_else(

@@ -83,7 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         help="JSON file written once listening, with the address and the release's id",
     )
     add("load-index", parents=[options], help="load products into the index")
-    health = add("health", parents=[options], help="check a running server")
+    health = add(
+        "health",
+        parents=[options],
+        help="check a running server",
+        description="Asks the server at --listen. With TLS give the server's own files and, in "
+        "--listen, a host that its certificate names.",
+    )
     health.add_argument(
         "--service", default="", help="the name to ask for, such as dependency.triton"
     )
@@ -104,7 +110,7 @@ def _load_index(config: Config) -> int:
 
 
 def _health(config: Config, service: str, timeout_s: float) -> int:
-    """Asks the server at `listen`; with TLS, its own certificate is the one to trust."""
+    """Asks the server at `listen`; with TLS, its certificate must name that host."""
     with _channel(config) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
@@ -122,9 +128,13 @@ def _channel(config: Config) -> grpc.Channel:
     address = config.listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
     if config.tls_certificate is None:
         return grpc.insecure_channel(address)
-    return grpc.secure_channel(
-        address, grpc.ssl_channel_credentials(config.tls_certificate.read_bytes())
-    )
+    certificate = config.tls_certificate.read_bytes()
+    if config.tls_client_ca is None or config.tls_private_key is None:
+        credentials = grpc.ssl_channel_credentials(certificate)
+    else:  # The server vouches for itself to itself.
+        key = config.tls_private_key.read_bytes()
+        credentials = grpc.ssl_channel_credentials(certificate, key, certificate)
+    return grpc.secure_channel(address, credentials)
 
 
 if __name__ == "__main__":

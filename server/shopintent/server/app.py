@@ -266,6 +266,7 @@ async def _open_backends(config: Config, release: Release, stack: AsyncExitStack
 
 async def _open_index(config: Config, release: Release) -> ProductIndex:
     if config.index == "edge":
+        logger.info("opening the index", extra={"fields": {"release": release.release_id}})
         return await asyncio.to_thread(_open_edge, config, release, None)
     client = connect(config.qdrant_url, api_key=read_qdrant_api_key(config))
     return QdrantProductIndex(client, release.manifest)

@@ -106,7 +106,10 @@ class Config:
         False, _boolean, "Listen without TLS on an address others can reach: true or false."
     )
     reuse_port: bool = _option(
-        False, _boolean, "Share the port with other server processes: true or false."
+        False,
+        _boolean,
+        "Share the port with other server processes: true or false. Each process holds its own "
+        "sessions, and only index qdrant can be shared.",
     )
     grace_s: float = _option(
         10.0, _number(float, 0), "Seconds that running calls get to finish after SIGTERM."
