@@ -204,9 +204,9 @@ def descriptions(release: Release) -> dict[str, ModelDescription]:
     )
     fingerprint = {FINGERPRINT_PARAMETER: release.tokenizer.fingerprint}
     return {
-        release.intent_model: ModelDescription(intent, fingerprint),
-        release.text_encoder: ModelDescription(text, {}),
-        release.product_encoder: ModelDescription(product, {}),
+        release.intent_model: ModelDescription(intent, 64, fingerprint),
+        release.text_encoder: ModelDescription(text, 64, {}),
+        release.product_encoder: ModelDescription(product, 64, {}),
     }
 
 

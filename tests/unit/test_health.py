@@ -184,6 +184,12 @@ def renamed_output(outside: Outside) -> str:
     return reshape(outside, "product_encoder_r1", "product_embedding", name="embedding")
 
 
+def small_batches(outside: Outside) -> str:
+    model = outside.repository.models["product_encoder_r1"]
+    outside.repository.models["product_encoder_r1"] = replace(model, max_batch_size=8)
+    return "product_encoder_r1"
+
+
 def empty_collection(outside: Outside) -> str:
     outside.index.products.clear()
     return "products_r1"
@@ -202,6 +208,7 @@ MISMATCHES = (
     another_embedding,
     another_text_embedding,
     renamed_output,
+    small_batches,
     empty_collection,
     another_dimension,
 )

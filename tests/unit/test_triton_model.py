@@ -18,6 +18,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from shopintent.artifacts.signature import Tensor
 from shopintent.behavior import Behavior
 from shopintent.server.errors import ModelUnavailable
+from shopintent.server.inference import MAX_BATCH
 from shopintent.server.inference.triton import (
     MAX_TEXTS,
     TritonBehaviorModel,
@@ -246,7 +247,7 @@ async def test_many_texts_and_products_go_in_batches(
     products = await encoder.encode_products(
         tokens, np.ones((300, 5), dtype=np.float32), timeout_s=5
     )
-    assert [len(each["product_tokens"]) for each in triton.requests[3:]] == [256, 44]
+    assert [len(each["product_tokens"]) for each in triton.requests[3:]] == [MAX_BATCH] * 4 + [44]
     assert products.shape == (300, 4)
     assert products.all()
 
@@ -268,6 +269,7 @@ async def test_a_model_is_described_without_its_batch_dimension(
         description = await repository.describe(name, timeout_s=5)
         assert description.signature.inputs == (Tensor("events", "INT32", (128, 8)),)
         assert description.signature.outputs == (Tensor("out", "FP32", (128, 8)),)
+        assert description.max_batch_size == (8 if name == "batched" else 0)
         assert description.parameters == {"behavior_fingerprint": "abc"}
 
 

@@ -13,6 +13,10 @@ from shopintent.artifacts.signature import Signature
 from shopintent.behavior import Behavior
 
 
+MAX_BATCH = 64
+"""Rows of one call to a model; every model of a release must take as many."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What the intent model says of one behavior."""
@@ -64,6 +68,8 @@ class ModelDescription:
     """What a served model says of itself."""
 
     signature: Signature
+    max_batch_size: int
+    """0 when it takes batches of any size."""
     parameters: Mapping[str, str]
 
 

@@ -20,13 +20,10 @@ from shopintent.artifacts import signature as names
 from shopintent.artifacts.signature import Signature, Tensor
 from shopintent.behavior import Behavior
 from shopintent.server.errors import ModelUnavailable
-from shopintent.server.inference import ModelDescription, Prediction
+from shopintent.server.inference import MAX_BATCH, ModelDescription, Prediction
 
-MAX_TEXTS = 64
-"""Texts of one call to the text encoder."""
-
-MAX_PRODUCTS = 256
-"""Products of one call to the product encoder."""
+MAX_TEXTS = 16
+"""Texts of one call to the text encoder: a search query waits behind no more than these."""
 
 CHANNEL_OPTIONS = (
     # A Triton that comes back is found within about two seconds.
@@ -124,8 +121,8 @@ class TritonContentEncoder:
         sizes = {names.PRODUCT_EMBEDDING: self._embedding_size}
         embeddings = np.zeros((len(product_tokens), self._embedding_size), dtype=np.float32)
         async with _Timeout(self._product_encoder, timeout_s):
-            for start in range(0, len(product_tokens), MAX_PRODUCTS):
-                rows = slice(start, start + MAX_PRODUCTS)
+            for start in range(0, len(product_tokens), MAX_BATCH):
+                rows = slice(start, start + MAX_BATCH)
                 inputs: dict[str, NDArray[Any]] = {
                     names.PRODUCT_TOKENS: product_tokens[rows],
                     names.TEXT_EMBEDDING: text_embeddings[rows],
@@ -180,6 +177,7 @@ class TritonRepository:
                 inputs=tuple(_tensor(each, batched) for each in config.input),
                 outputs=tuple(_tensor(each, batched) for each in config.output),
             ),
+            max_batch_size=config.max_batch_size,
             parameters={key: value.string_value for key, value in config.parameters.items()},
         )
 

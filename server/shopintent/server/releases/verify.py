@@ -6,7 +6,7 @@ from shopintent.artifacts import signature
 from shopintent.artifacts.signature import FINGERPRINT_PARAMETER, Signature, Tensor
 from shopintent.server.errors import IndexUnavailable, ModelUnavailable, ReleaseMismatch
 from shopintent.server.index import ProductIndex
-from shopintent.server.inference import ModelDescription, ModelRepository
+from shopintent.server.inference import MAX_BATCH, ModelDescription, ModelRepository
 from shopintent.server.releases.monitor import Check, Component
 from shopintent.server.releases.release import Release
 
@@ -98,7 +98,14 @@ def verify_intent_model(release: Release, description: ModelDescription) -> None
 def verify_signature(
     release: Release, model_name: str, description: ModelDescription, expected: Signature
 ) -> None:
-    """Raises ReleaseMismatch, naming the first tensor that differs."""
+    """Raises ReleaseMismatch, naming the first tensor that differs or a batch that is too small."""
+    if 0 < description.max_batch_size < MAX_BATCH:
+        raise ReleaseMismatch(
+            release.release_id,
+            model_name,
+            f"its max_batch_size in Triton is {description.max_batch_size}, it must be at least "
+            f"{MAX_BATCH}; load the model of this release",
+        )
     tensors = [
         *zip(["input"] * len(expected.inputs), expected.inputs, strict=True),
         *zip(["output"] * len(expected.outputs), expected.outputs, strict=True),
