@@ -95,11 +95,20 @@ async def test_a_folder_open_elsewhere_is_refused_by_name(
 async def test_a_half_built_collection_is_built_again(
     tmp_path: Path, release: ReleaseFolder, manifest: Manifest
 ) -> None:
+    small = shops.write_release(tmp_path / "small", shops.indexed(shops.products(3)))
+
     def stop_halfway(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         EdgeProductIndex.open(tmp_path, release, manifest, on_progress=stop_halfway)
+    index = EdgeProductIndex.open(tmp_path, release, manifest)
+    assert (await index.describe(timeout_s=TIMEOUT_S)).n_products == manifest.n_products
+    await index.close()
+    # What was complete before another build began and stopped is complete no more.
+    newer = replace(manifest, created_at="2026-02-02T00:00:00Z", n_products=1)
+    with pytest.raises(ReleaseMismatch):
+        EdgeProductIndex.open(tmp_path, small, newer)
     index = EdgeProductIndex.open(tmp_path, release, manifest)
     assert (await index.describe(timeout_s=TIMEOUT_S)).n_products == manifest.n_products
     await index.close()

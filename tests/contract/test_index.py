@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +22,7 @@ from shopintent.server.index.edge import EdgeProductIndex
 from shopintent.server.index.qdrant import QdrantProductIndex, connect, load_collection
 from support import shop as shops
 from support.fake_index import FakeProductIndex
+from support.grpc_qdrant import serve_qdrant
 from support.index_suite import EVERYTHING, TIMEOUT_S, expected, nearest_ids, query
 
 pytestmark = [
@@ -53,7 +55,12 @@ def release(shop: list[IndexedProduct], tmp_path_factory: pytest.TempPathFactory
 
 
 async def open_index(
-    kind: str, folder: Path, release: ReleaseFolder, manifest: Manifest, shop: list[IndexedProduct]
+    kind: str,
+    exits: AsyncExitStack,
+    folder: Path,
+    release: ReleaseFolder,
+    manifest: Manifest,
+    shop: list[IndexedProduct],
 ) -> ProductIndex:
     if kind == "fake":
         return FakeProductIndex(shop, embedding_size=manifest.embedding_size)
@@ -61,6 +68,9 @@ async def open_index(
         return EdgeProductIndex.open(folder / "index", release, manifest)
     if kind == "qdrant in process":
         client = AsyncQdrantClient(":memory:")
+    elif kind == "qdrant over gRPC":
+        port = await exits.enter_async_context(serve_qdrant())
+        client = connect(f"http://127.0.0.1:{port}", grpc_port=port)
     else:
         client = connect(os.environ["QDRANT_URL"], api_key=os.environ.get("QDRANT_API_KEY"))
         await client.delete_collection(collection(manifest.release_id))
@@ -72,7 +82,13 @@ needs_qdrant = pytest.mark.skipif("QDRANT_URL" not in os.environ, reason="QDRANT
 
 
 @pytest.fixture(
-    params=["fake", "edge", "qdrant in process", pytest.param("qdrant", marks=needs_qdrant)]
+    params=[
+        "fake",
+        "edge",
+        "qdrant in process",
+        "qdrant over gRPC",
+        pytest.param("qdrant", marks=needs_qdrant),
+    ]
 )
 async def held(
     request: pytest.FixtureRequest,
@@ -81,9 +97,10 @@ async def held(
     manifest: Manifest,
     shop: list[IndexedProduct],
 ) -> AsyncIterator[Collection]:
-    index = await open_index(request.param, tmp_path, release, manifest, shop)
-    yield Collection(index, shop)
-    await index.close()
+    async with AsyncExitStack() as exits:
+        index = await open_index(request.param, exits, tmp_path, release, manifest, shop)
+        yield Collection(index, shop)
+        await index.close()
 
 
 async def test_the_nearest_products_come_first(held: Collection) -> None:

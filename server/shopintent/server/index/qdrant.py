@@ -44,6 +44,8 @@ def connect(url: str, *, api_key: str | None = None, grpc_port: int = 6334) -> A
         api_key=api_key,
         grpc_port=grpc_port,
         prefer_grpc=True,
+        # Some calls know only this limit. Each is given a shorter one of its own here.
+        timeout=math.ceil(CALL_TIMEOUT_S),
         check_compatibility=False,  # It would make a blocking call here.
     )
 
@@ -114,21 +116,23 @@ class QdrantProductIndex:
                 points += [_point(indexed, self._manifest) for indexed in batch]
                 await asyncio.sleep(0)
             if points:  # Qdrant refuses an empty request.
-                await self._client.upsert(
+                written = await self._client.upsert(
                     self._collection, points, wait=True, timeout=math.ceil(timeout_s)
                 )
+                _check_visible(written, self._collection)
 
     async def delete(self, product_ids: Sequence[str], *, timeout_s: float) -> None:
         """Deletes products; ids it does not hold are ignored. The next query sees it."""
         point_ids: list[Any] = [str(schema.point_id(product_id)) for product_id in product_ids]
         async with _answer(self._collection, timeout_s):
             if point_ids:
-                await self._client.delete(
+                deleted = await self._client.delete(
                     self._collection,
                     models.PointIdsList(points=point_ids),
                     wait=True,
                     timeout=math.ceil(timeout_s),
                 )
+                _check_visible(deleted, self._collection)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -162,7 +166,10 @@ async def load_collection(
     for batch in schema.release_batches(release_folder, manifest, BATCH):
         async with _answer(name, CALL_TIMEOUT_S):
             points = [_point(indexed, manifest) for indexed in batch]
-            await client.upsert(name, points, wait=True, timeout=math.ceil(CALL_TIMEOUT_S))
+            written = await client.upsert(
+                name, points, wait=True, timeout=math.ceil(CALL_TIMEOUT_S)
+            )
+            _check_visible(written, name)
         done += len(batch)
         if on_progress:
             on_progress(done, manifest.n_products)
@@ -235,6 +242,13 @@ async def _answer(collection_name: str, timeout_s: float) -> AsyncIterator[None]
     except (ApiException, QdrantException, OSError, ValueError) as error:
         # What the client raises over HTTP, when told to slow down, and in local mode.
         raise IndexUnavailable(collection_name, f"Qdrant: {error}") from error
+
+
+def _check_visible(result: models.UpdateResult, collection_name: str) -> None:
+    """Raises IndexUnavailable when Qdrant took a write but queries may not see it yet."""
+    if result.status != models.UpdateStatus.COMPLETED:
+        why = f"a write is {result.status.value}, not completed: try it again"
+        raise IndexUnavailable(collection_name, why)
 
 
 def _point(indexed: IndexedProduct, manifest: Manifest) -> models.PointStruct:
