@@ -122,6 +122,7 @@ class FakeBehaviorModel:
         self.down = False
         self.delay_s = 0.0
         self.behaviors: list[Behavior] = []
+        self.request_times: list[int] = []
         self.asked = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -129,6 +130,7 @@ class FakeBehaviorModel:
         self, behavior: Behavior, *, request_time: int, timeout_s: float
     ) -> Prediction:
         self.behaviors.append(behavior)
+        self.request_times.append(request_time)
         self.asked.set()
         try:
             await asyncio.sleep(min(self.delay_s, timeout_s))

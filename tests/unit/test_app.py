@@ -78,6 +78,22 @@ async def test_calls_beyond_the_limit_are_refused(tmp_path: Path) -> None:
         await running
 
 
+async def test_a_product_deleted_by_another_server_stops_being_popular(tmp_path: Path) -> None:
+    async with serving(make_outside(tmp_path), popular_refresh_s=0.05) as served:
+
+        async def best() -> str:
+            answer = await served.recommendation.Recommend(pb.RecommendRequest(page_size=1))
+            return str(answer.recommendations[0].product.id)
+
+        gone = await best()
+        del served.outside.index.products[gone]
+
+        async def is_gone() -> bool:
+            return await best() != gone
+
+        await eventually(is_gone)
+
+
 async def test_reflection_names_every_service(tmp_path: Path) -> None:
     async with serving(make_outside(tmp_path)) as served:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type]

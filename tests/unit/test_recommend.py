@@ -288,6 +288,26 @@ async def test_events_are_read_by_time_whatever_their_order(served: Served) -> N
     assert first.event_times[:2].tolist() == [now - 60, now - 5]
 
 
+async def test_only_the_newest_events_are_read_when_there_are_more_than_the_model_takes(
+    served: Served,
+) -> None:
+    now = int(time.time())
+    events = [replace_time(view(f"p{5 + each % 20}"), now - 100 + each) for each in range(50)]
+    await served.recommendation.PredictIntent(pb.PredictIntentRequest(recent_events=events))
+    read = served.outside.model.behaviors[-1].event_times
+    assert read.tolist() == [now - 100 + each for each in range(34, 50)]
+
+
+async def test_the_time_of_a_request_is_never_before_its_events(served: Served) -> None:
+    ahead = int(time.time()) + 240
+    request = pb.PredictIntentRequest(recent_events=[replace_time(view(), ahead)])
+    await served.recommendation.PredictIntent(request)
+    await served.recommendation.PredictIntent(pb.PredictIntentRequest())
+    with_events, without = served.outside.model.request_times
+    assert with_events == ahead
+    assert without < ahead
+
+
 def replace_time(event: UserEvent, seconds: int) -> UserEvent:
     event.event_time.seconds = seconds
     return event
