@@ -136,6 +136,7 @@ async def test_answers_are_degraded_while_the_index_is_dead(tmp_path: Path) -> N
         assert await served.health("dependency.index") == "NOT_SERVING"
         answer = await recommend(served)
         assert list(answer.degraded_reasons) == [pb.DEGRADED_REASON_INDEX_UNAVAILABLE]
+        assert outside.model.behaviors == []
         await served.recommendation.PredictIntent(pb.PredictIntentRequest())
 
 
