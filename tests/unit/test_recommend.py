@@ -276,6 +276,7 @@ async def test_a_placement_may_rank_popular_products_higher(tmp_path: Path) -> N
         order = list(served.outside.index.products)
         positions = [order.index(product_id) for product_id in await page("cart")]
         assert positions == sorted(positions)
+        assert len(positions) == 8
 
 
 async def test_events_are_read_by_time_whatever_their_order(served: Served) -> None:
