@@ -45,7 +45,7 @@ from shopintent.trainer.data.stage import StagedFile, mostly_dropped, stage_file
 
 __all__ = ["PrepareError", "prepare"]
 
-ROWS_A_PART = 2_000_000
+ROWS_A_PART = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def prepare(
         catalog_problems: dict[str, int] = {}
         if mapping.catalog is not None:
             root = log.parent if log.is_file() else log
-            catalog, catalog_problems = read_catalog(root, mapping.catalog, mapping, work, progress)
+            catalog, catalog_problems = read_catalog(root, mapping.catalog, mapping, progress)
         _check_usable(log, mapping, staged)
         parts = _label_parts(staged, mapping, work, rows_a_part, progress)
         products, n_foreign = final_products(
@@ -126,7 +126,8 @@ def _replace(dataset: Path, out: Path, work: Path) -> None:
 def _label_parts(
     staged: list[StagedFile], mapping: Mapping, work: Path, rows_a_part: int, progress: Progress
 ) -> list[Part]:
-    usable = pl.scan_parquet([file.path for file in staged]).filter(pl.col("reason").is_null())
+    paths = [path for file in staged for path in sorted(file.folder.iterdir())]
+    usable = pl.scan_parquet(paths).filter(pl.col("reason").is_null())
     parts: list[Part] = []
     first_session = 0
     ranges = _shopper_ranges(usable, rows_a_part)

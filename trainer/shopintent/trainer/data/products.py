@@ -58,7 +58,7 @@ def merge_products(parts: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def read_catalog(
-    log: Path, catalog: Catalog, mapping: Mapping, work: Path, progress: Progress
+    log: Path, catalog: Catalog, mapping: Mapping, progress: Progress
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Returns product_id and ATTRIBUTES of a catalog file, and counts of what was wrong in it."""
     path = log / catalog.file
@@ -67,13 +67,17 @@ def read_catalog(
             f"{path}: there is no such file; correct catalog.file in {mapping.origin} or remove it."
         )
     columns = list(dict.fromkeys([catalog.product_id, *attribute_columns(catalog.attributes)]))
-    raw = read_log(path, catalog.file_format, columns, work, progress)
     missing = mapping.missing_values
-    rows = raw.rows.select(
-        MALFORMED,
-        clean_text(catalog.product_id, missing).alias("product_id"),
-        *attribute_values(catalog.attributes, missing, mapping.cleaning.max_price),
-    ).collect()
+    batches = list(read_log(path, catalog.file_format, columns, progress))
+    rows = (
+        pl.concat([batch.rows for batch in batches])
+        .select(
+            MALFORMED,
+            clean_text(catalog.product_id, missing).alias("product_id"),
+            *attribute_values(catalog.attributes, missing, mapping.cleaning.max_price),
+        )
+        .collect()
+    )
     usable = rows.filter(~pl.col(MALFORMED) & pl.col("product_id").is_not_null())
     products = usable.unique("product_id", keep="last", maintain_order=True)
     problems = {
@@ -81,7 +85,7 @@ def read_catalog(
         - len(usable),
         "catalog rows that repeat a product (the last one counts)": len(usable) - len(products),
         "catalog prices that are no price": int(usable["invalid_price"].sum()),
-        "catalog lines with invalid UTF-8": raw.invalid_utf8_lines,
+        "catalog lines with invalid UTF-8": sum(b.invalid_utf8_lines for b in batches),
     }
     if products.is_empty():
         raise PrepareError(f'{path}: holds no usable product; check column "{catalog.product_id}".')

@@ -1,4 +1,4 @@
-"""Log files as lazy frames of raw text columns, one row per record, malformed records marked.
+"""Log files as batches of raw text columns, one row per record, malformed records marked.
 
 CSV is split line by line (a quoted field may hold the delimiter but no line break), so a broken
 line costs itself and nothing after it.
@@ -7,7 +7,9 @@ line costs itself and nothing after it.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +18,11 @@ import polars as pl
 from shopintent.trainer.data.mapping import FORMATS, FileFormat
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.data.tables import did_you_mean
-from shopintent.trainer.data.text_files import as_utf8, opened
+from shopintent.trainer.data.text_files import TextChunk, header_line, text_chunks
 
 ROW = "row"
 MALFORMED = "malformed"
+PARQUET_ROWS = 500_000
 
 
 class PrepareError(ValueError):
@@ -27,13 +30,11 @@ class PrepareError(ValueError):
 
 
 @dataclass(frozen=True)
-class RawLog:
-    """One file's records."""
+class RawBatch:
+    """Some of a file's records."""
 
     rows: pl.LazyFrame
     """ROW, MALFORMED, and every column asked for under raw_name."""
-    n_lines: int
-    """About how many rows there are, for progress."""
     invalid_utf8_lines: int
 
 
@@ -43,24 +44,33 @@ def raw_name(column: str) -> str:
 
 
 def read_log(
-    path: Path,
-    file_format: FileFormat,
-    columns: Sequence[str],
-    work: Path,
-    progress: Progress,
-) -> RawLog:
-    """Returns the file's records. Raises PrepareError for an empty file or a missing column."""
+    path: Path, file_format: FileFormat, columns: Sequence[str], progress: Progress
+) -> Iterator[RawBatch]:
+    """Yields the file's records in order, as many at a time as fit in memory with ease.
+
+    Raises PrepareError for an empty or unreadable file and for a missing column.
+    """
     kind = file_format.format or _kind(path)
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise PrepareError(f"{path}: is empty; export it again or leave it out of the mapping.")
     if kind == "parquet":
-        return _read_parquet(path, columns)
-    text = as_utf8(path, work / f"{path.name}.utf8", progress)
-    if kind == "jsonl":
-        rows = _read_jsonl(text.path, columns)
-    else:
-        rows = _read_csv(path, text.path, file_format, columns)
-    return RawLog(rows, text.n_lines, text.invalid_utf8_lines)
+        yield from _read_parquet(path, columns, progress)
+        return
+    names = [] if kind == "jsonl" else _csv_columns(path, file_format)
+    if kind == "csv":
+        _check_columns(path, columns, names)
+    try:
+        for chunk in text_chunks(path):
+            lines = _lines(chunk)
+            if kind == "jsonl":
+                rows = _json_rows(lines, columns)
+            else:
+                rows = _csv_rows(lines, file_format, names, columns)
+            yield RawBatch(rows, chunk.invalid_utf8_lines)
+            progress(f"read {path.name}", chunk.bytes_read, size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise PrepareError(f"{path}: cannot be unpacked ({error}); copy it again.") from error
 
 
 def _kind(path: Path) -> str:
@@ -74,11 +84,11 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> RawLog:
+def _read_parquet(path: Path, columns: Sequence[str], progress: Progress) -> Iterator[RawBatch]:
     try:
         frame = pl.scan_parquet(path)
         schema = frame.collect_schema()
-        n_rows = frame.select(pl.len()).collect().item()
+        n_rows = int(frame.select(pl.len()).collect().item())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise PrepareError(f"{path}: is not readable Parquet ({error}).") from error
     _check_columns(path, columns, list(schema))
@@ -87,7 +97,9 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> RawLog:
         pl.lit(False).alias(MALFORMED),
         *(_as_text(column, schema[column]).alias(raw_name(column)) for column in columns),
     )
-    return RawLog(rows, int(n_rows), 0)
+    for start in range(0, n_rows, PARQUET_ROWS):
+        yield RawBatch(rows.slice(start, PARQUET_ROWS), 0)
+        progress(f"read {path.name}", min(start + PARQUET_ROWS, n_rows), n_rows)
 
 
 def _as_text(column: str, dtype: pl.DataType) -> pl.Expr:
@@ -102,20 +114,22 @@ def _as_text(column: str, dtype: pl.DataType) -> pl.Expr:
     return expression.cast(pl.String)
 
 
-def _read_jsonl(text: Path, columns: Sequence[str]) -> pl.LazyFrame:
-    line = pl.col("line").str.strip_chars("\ufeff \r\t")
-    return (
-        pl.scan_lines(text, name="line", row_index_name=ROW)
-        .with_columns(line)
-        .filter(pl.col("line") != "")
-        .select(
-            pl.col(ROW).cast(pl.Int64),
-            _is_json_object().not_().alias(MALFORMED),
-            *(
-                pl.col("line").str.json_path_match(_json_path(column)).alias(raw_name(column))
-                for column in columns
-            ),
-        )
+def _lines(chunk: TextChunk) -> pl.LazyFrame:
+    """Returns ROW, the number of the line in the file, and `line`; blank lines are left out."""
+    numbered = pl.scan_lines(
+        chunk.data, name="line", row_index_name=ROW, row_index_offset=chunk.first_line
+    )
+    return numbered.with_columns(
+        pl.col(ROW).cast(pl.Int64), pl.col("line").str.strip_chars_end("\r")
+    ).filter(pl.col("line") != "")
+
+
+def _json_rows(lines: pl.LazyFrame, columns: Sequence[str]) -> pl.LazyFrame:
+    line = pl.col("line")
+    return lines.select(
+        ROW,
+        _is_json_object().not_().alias(MALFORMED),
+        *(line.str.json_path_match(_json_path(name)).alias(raw_name(name)) for name in columns),
     )
 
 
@@ -129,32 +143,24 @@ def _json_path(column: str) -> str:
     return "$" + "".join(f"['{key}']" for key in column.split("."))
 
 
-def _read_csv(
-    path: Path, text: Path, file_format: FileFormat, columns: Sequence[str]
+def _csv_rows(
+    lines: pl.LazyFrame, file_format: FileFormat, names: Sequence[str], columns: Sequence[str]
 ) -> pl.LazyFrame:
-    names = list(file_format.column_names) or _csv_header(path, file_format)
-    _check_columns(path, columns, names)
-    line = pl.col("line").str.strip_chars_end("\r")
-    fields = pl.col("line").map_batches(
-        lambda lines: split_lines(lines, file_format),
+    split = pl.col("line").map_batches(
+        lambda line: split_lines(line, file_format),
         return_dtype=pl.List(pl.String),
         is_elementwise=True,
     )
-    first_row = 1 if file_format.has_header else 0
+    fields = pl.col("fields")
     return (
-        pl.scan_lines(text, name="line", row_index_name=ROW)
-        .filter(pl.col(ROW) >= first_row)
-        .with_columns(line)
-        .filter(pl.col("line") != "")
-        .select(pl.col(ROW).cast(pl.Int64), fields.alias("fields"))
+        lines.filter(pl.col(ROW) >= (1 if file_format.has_header else 0))
+        .select(ROW, split.alias("fields"))
         .select(
             ROW,
-            (pl.col("fields").list.len() != len(names)).alias(MALFORMED),
+            (fields.list.len() != len(names)).alias(MALFORMED),
             *(
-                pl.col("fields")
-                .list.get(names.index(column), null_on_oob=True)
-                .alias(raw_name(column))
-                for column in columns
+                fields.list.get(names.index(name), null_on_oob=True).alias(raw_name(name))
+                for name in columns
             ),
         )
     )
@@ -187,9 +193,10 @@ def _split_quoted(line: str, file_format: FileFormat) -> list[str]:
         return []
 
 
-def _csv_header(path: Path, file_format: FileFormat) -> list[str]:
-    with opened(path) as stream:
-        line = stream.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
+def _csv_columns(path: Path, file_format: FileFormat) -> list[str]:
+    if not file_format.has_header:
+        return list(file_format.column_names)
+    line = header_line(path)
     names = _split_quoted(line, file_format) if file_format.quote else []
     return [name.strip() for name in names or line.split(file_format.delimiter)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ class StagedFile:
     """One log file after the first pass."""
 
     source: Source
-    path: Path
-    """Parquet: the columns of clean.canonical_events, and `file`, its number."""
+    folder: Path
+    """Parquet files, in order: the columns of clean.canonical_events and `file`, its number."""
     report: FileReport
 
 
@@ -81,61 +82,45 @@ def _stage(
 ) -> StagedFile:
     folder = work / f"file-{number:05d}"
     folder.mkdir()
+    reasons, unknown = Counter[str | None](), Counter[str]()
+    invalid_prices = invalid_utf8_lines = 0
     columns = clean.columns_needed(source)
-    raw = read_log(path, source.file_format, columns, folder, progress)
-    rows = _counted(raw.rows, f"read {path.name}", raw.n_lines, progress)
-    events = clean.canonical_events(rows, source, mapping, now)
-    target = folder / "events.parquet"
-    try:
-        events.with_columns(pl.lit(number, pl.Int32).alias("file")).sink_parquet(target)
-    except pl.exceptions.PolarsError as error:
-        raise PrepareError(f"{path}: cannot be read ({error}).") from error
-    return StagedFile(source, target, _file_report(name, target, raw.invalid_utf8_lines))
-
-
-def _counted(rows: pl.LazyFrame, description: str, total: int, progress: Progress) -> pl.LazyFrame:
-    """Returns the same rows; progress moves as they stream by."""
-    done = 0
-
-    def count(batch: pl.DataFrame) -> pl.DataFrame:
-        nonlocal done
-        done = min(done + len(batch), total)
-        progress(description, done, total)
-        return batch
-
-    return rows.map_batches(
-        count, streamable=True, predicate_pushdown=True, schema=rows.collect_schema()
-    )
-
-
-def _file_report(name: str, staged: Path, invalid_utf8_lines: int) -> FileReport:
-    events = pl.scan_parquet(staged)
-    counts: dict[str | None, int] = dict(
-        events.group_by("reason").agg(pl.len()).collect().iter_rows()
-    )
-    unknown = (
-        events.filter(pl.col("reason") == clean.UNKNOWN_EVENT_TYPE)
-        .group_by(pl.col("raw_event_type").fill_null("(empty)"))
-        .agg(pl.len())
-        .sort(["len", "raw_event_type"], descending=[True, False])
-        .head(LISTED_VALUES)
-        .collect()
-    )
-    invalid_prices = events.select(pl.col("invalid_price").sum()).collect().item()
+    for i, batch in enumerate(read_log(path, source.file_format, columns, progress)):
+        try:
+            events = clean.canonical_events(batch.rows, source, mapping, now).collect()
+        except pl.exceptions.PolarsError as error:
+            raise PrepareError(f"{path}: cannot be read ({error}).") from error
+        reasons.update(_counts(events["reason"]))
+        unknown.update(_unknown_event_types(events))
+        invalid_prices += int(events["invalid_price"].sum())
+        invalid_utf8_lines += batch.invalid_utf8_lines
+        staged = events.drop("raw_event_type", "invalid_price")
+        staged.with_columns(pl.lit(number, pl.Int32).alias("file")).write_parquet(
+            folder / f"{i:05d}.parquet"
+        )
     warnings = {
-        "prices that are no price (negative, zero, not a number, too high); taken as unknown": int(
-            invalid_prices
-        ),
+        "prices that are no price (negative, zero, not a number, too high); taken as "
+        "unknown": invalid_prices,
         "lines with invalid UTF-8; the bytes were replaced": invalid_utf8_lines,
     }
-    return FileReport(
+    report = FileReport(
         file=name,
-        rows_in=sum(counts.values()),
-        rows_usable=counts.get(None, 0),
-        dropped={reason: counts[reason] for reason in clean.REASONS if reason in counts},
-        unknown_event_types=dict(unknown.iter_rows()),
+        rows_in=reasons.total(),
+        rows_usable=reasons[None],
+        dropped={reason: reasons[reason] for reason in clean.REASONS if reasons[reason]},
+        unknown_event_types=dict(unknown.most_common(LISTED_VALUES)),
         warnings={what: n for what, n in warnings.items() if n},
     )
+    return StagedFile(source, folder, report)
+
+
+def _counts(values: pl.Series) -> dict[str | None, int]:
+    return dict(values.value_counts().iter_rows())
+
+
+def _unknown_event_types(events: pl.DataFrame) -> dict[str, int]:
+    unknown = events.filter(pl.col("reason") == clean.UNKNOWN_EVENT_TYPE)
+    return {value or "(empty)": n for value, n in _counts(unknown["raw_event_type"]).items()}
 
 
 def _check_source(log: Path, files: Sequence[FileReport]) -> None:
