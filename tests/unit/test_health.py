@@ -271,7 +271,9 @@ async def test_files_of_a_release_that_do_not_fit_are_never_served(
             assert "publish the release again" in failure.message
 
 
-async def test_a_mismatch_that_is_repaired_serves_again(tmp_path: Path) -> None:
+async def test_a_mismatch_that_is_repaired_serves_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     outside = make_outside(tmp_path)
     models = dict(outside.repository.models)
     async with serving(outside) as served:
@@ -282,6 +284,8 @@ async def test_a_mismatch_that_is_repaired_serves_again(tmp_path: Path) -> None:
         await served.app.check()
         assert await served.health() == "SERVING"
         assert not (await recommend(served)).degraded_reasons
+    told = [each.message for each in caplog.records if "serving" in each.message]
+    assert told == ["serving", "not serving", "serving"]
 
 
 async def test_a_catalog_that_grew_or_shrank_still_fits(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ class App:
         )
         self._health = health_aio.HealthServicer()
         self._server = _grpc_server(config)
+        self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
         self._add_services(release, read_placements(config.placements))
 
@@ -117,6 +118,9 @@ class App:
     async def check(self) -> None:
         """Checks the release now and publishes what was found."""
         await self.monitor.check()
+        if self.monitor.serving != self._logged_serving:
+            self._logged_serving = self.monitor.serving
+            logger.warning("serving" if self.monitor.serving else "not serving")
         await publish_health(self._health, self.monitor)
 
     async def stop(self) -> None:
