@@ -298,8 +298,9 @@ async def test_two_updates_of_one_product_at_once_lose_neither(served: Served) -
     read = served.outside.index.get
 
     async def slow_read(*arguments: Any, **options: Any) -> Any:
+        found = await read(*arguments, **options)
         await asyncio.sleep(0.05)
-        return await read(*arguments, **options)
+        return found
 
     served.outside.index.get = slow_read  # type: ignore[method-assign]
     await asyncio.gather(
