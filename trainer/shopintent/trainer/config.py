@@ -48,4 +48,3 @@ class TrainConfig:
     """Uniform negatives a batch, beside the batch's own targets."""
     product_loss_weight: float = 0.3
     action_loss_weight: float = 1.0
-    purchase_loss_weight: float = 0.5

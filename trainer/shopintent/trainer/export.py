@@ -35,8 +35,7 @@ class ServedIntent(nn.Module):
         events = events.long()
         n_seen = (events[:, :, 0] != 0).sum(1, keepdim=True)
         answers = self.network(events, event_times, n_seen, request_time)
-        logits = answers.purchase_logits * self.network.purchase_slope
-        purchases = torch.sigmoid(logits + self.network.purchase_intercept)
+        purchases = torch.sigmoid(answers.purchase_logits)
         actions = torch.softmax(answers.action_logits, dim=-1)
         return actions.squeeze(1), purchases.squeeze(1), answers.behavior_embedding.squeeze(1)
 

@@ -22,7 +22,7 @@ CATEGORY = EVENT_FIELDS.index("category")
 
 def n_features(n_types: int) -> int:
     """Returns how many numbers `structured_features` gives."""
-    return (N_MASKS + 1) * n_types + 4
+    return (N_MASKS + 3) * n_types + 4
 
 
 def structured_features(
@@ -51,13 +51,15 @@ def structured_features(
     types = torch.arange(n_types, device=events.device)
     is_type = (events[:, :, :1] == types).float()  # [B, T, Y]
     counts = [mask.float() @ is_type for mask in masks]  # each [B, K, Y]
-    recency = latest(is_type, seen, age)  # [B, K, Y]
+    freshness, elapsed = latest(is_type, seen, age)  # each [B, K, Y]
     n_all = counts[0].sum(-1, keepdim=True)
     n_sessions = torch.where(n_seen > 0, last_session.squeeze(-1) + 1, 0).unsqueeze(-1).float()
     n_in_session = counts[1].sum(-1, keepdim=True)
     span = torch.where(seen, age, 0).amax(-1, keepdim=True).float()
     scalars = [n_all, n_sessions, n_in_session, span]
-    return torch.cat([*(torch.log1p(each) for each in [*counts, *scalars]), recency], dim=-1)
+    shares = counts[0] / n_all.clamp(min=1.0)
+    logs = [torch.log1p(each) for each in [*counts, *scalars, elapsed]]
+    return torch.cat([*logs, shares, freshness], dim=-1)
 
 
 def session_numbers(event_times: Tensor, session_gap_s: int) -> Tensor:
@@ -73,7 +75,13 @@ def same_as_last(field: Tensor, last: Tensor) -> Tensor:
     return (field.unsqueeze(1) == last_value) & (last_value > 1)
 
 
-def latest(is_type: Tensor, seen: Tensor, age: Tensor) -> Tensor:
-    """Returns [B, K, Y] in [0, 1]: near 1 when the type happened just now, 0 when it never did."""
-    freshness = torch.where(seen, 1.0 / (1.0 + torch.log1p(age.float() / 60.0)), 0.0)  # [B, K, T]
-    return (freshness.unsqueeze(-1) * is_type.unsqueeze(1)).amax(2)
+def latest(is_type: Tensor, seen: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns two [B, K, Y] of the last event of each type: freshness, and seconds since.
+
+    Freshness is 1 when it happened just now and near 0 long after; both are 0 when it never did.
+    """
+    elapsed = torch.where(seen, age, 0).float()  # [B, K, T]
+    freshness = torch.where(seen, 1.0 / (1.0 + elapsed / 60.0), 0.0)
+    freshest = (freshness.unsqueeze(-1) * is_type.unsqueeze(1)).amax(2)
+    seconds = torch.where(freshest > 0, 60.0 / freshest.clamp(min=1e-9) - 60.0, 0.0)
+    return freshest, seconds.clamp(min=0.0)

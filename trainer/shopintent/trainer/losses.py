@@ -1,4 +1,4 @@
-"""What training minimizes: next action, purchase within each horizon, next product."""
+"""What gradient descent minimizes: the loss of the next action and of the next product."""
 
 from __future__ import annotations
 
@@ -11,15 +11,6 @@ def action_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy of [N, A] logits; labels [N] of -1 do not count."""
     known = labels >= 0
     return F.cross_entropy(logits[known], labels[known]) if known.any() else logits.sum() * 0.0
-
-
-def purchase_loss(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """Mean binary cross entropy of [N, H] logits where the label is known.
-
-    No class weights: they would buy no ranking and spoil the probability.
-    """
-    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 def product_loss(scores: Tensor, targets: Tensor, log_inclusion: Tensor) -> Tensor:

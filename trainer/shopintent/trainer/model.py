@@ -127,11 +127,7 @@ def field_embedding(size: int, width: int) -> nn.Embedding:
 class IntentNetwork(nn.Module):
     """Events to states, states and request times to answers."""
 
-    feature_mean: Tensor
-    feature_scale: Tensor
     gap_edges: Tensor
-    purchase_slope: Tensor
-    purchase_intercept: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -156,15 +152,7 @@ class IntentNetwork(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         size = n_features(self.n_types)
-        self.register_buffer("feature_mean", torch.zeros(size))
-        self.register_buffer("feature_scale", torch.ones(size))
         self.register_buffer("gap_edges", 2 ** torch.arange(N_GAPS - 1))
-        self.register_buffer("purchase_slope", torch.ones(config.n_horizons))
-        self.register_buffer("purchase_intercept", torch.zeros(config.n_horizons))
-        self.feature_map = nn.Sequential(
-            nn.Linear(size, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, width)
-        )
-        self.state_map = nn.Linear(width, width)
         self.act = nn.Linear(width, config.n_actions)
         self.buy_state = nn.Linear(width, config.n_horizons)
         self.buy_features = nn.Linear(size, config.n_horizons, bias=False)
@@ -179,21 +167,38 @@ class IntentNetwork(nn.Module):
         `events` [B, T, 8] and `event_times` [B, T] as BehaviorTokenizer.window makes them, `n_seen`
         [B, K] how many events each request knows, `request_times` [B, K] when it is asked.
         """
-        state, features = self.observe(events, event_times, n_seen, request_times)
+        state = self.states(events, event_times, n_seen, request_times)
+        features = self.features(events, event_times, n_seen, request_times)
         return Answers(
-            action_logits=self.act(self.state_map(state) + self.feature_map(features)),
+            action_logits=self.act(state),
             purchase_logits=self.buy_state(state) + self.buy_features(features),
-            behavior_embedding=F.normalize(self.behavior(state), dim=-1),
+            behavior_embedding=self.embed(state),
         )
 
-    def observe(
+    def states(
         self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Returns what the heads see: states [B, K, D] and structured features [B, K, X]."""
+    ) -> Tensor:
+        """Returns [B, K, D]: what the sequence and the moment of each request come to."""
         states = self.encode(events, event_times)  # [B, S, D]
         index = n_seen.unsqueeze(-1).expand(-1, -1, states.shape[-1])
-        state = states.gather(1, index) + self.encode_request(event_times, n_seen, request_times)
-        return state, self.normalized_features(events, event_times, n_seen, request_times)
+        return states.gather(1, index) + self.encode_request(event_times, n_seen, request_times)
+
+    def features(
+        self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
+    ) -> Tensor:
+        """Returns [B, K, X]: the structured features of each request."""
+        return structured_features(
+            events,
+            event_times,
+            n_seen,
+            request_times,
+            n_types=self.n_types,
+            session_gap_s=self.config.session_gap_s,
+        )
+
+    def embed(self, state: Tensor) -> Tensor:
+        """Returns the behavior embedding of [..., D] states, L2-normalized."""
+        return F.normalize(self.behavior(state), dim=-1)
 
     def encode(self, events: Tensor, event_times: Tensor) -> Tensor:
         """[B, T, 8] events to [B, S, D]; state n has seen the first n events."""
@@ -219,20 +224,6 @@ class IntentNetwork(nn.Module):
         gap = torch.where(n_seen > 0, gap, N_GAPS)
         asked: Tensor = self.request_gap(gap) + self.request_hour(request_times // 3600 % 24)
         return asked
-
-    def normalized_features(
-        self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
-    ) -> Tensor:
-        """Returns [B, K, X] structured features with mean 0 and scale 1 over the training data."""
-        features = structured_features(
-            events,
-            event_times,
-            n_seen,
-            request_times,
-            n_types=self.n_types,
-            session_gap_s=self.config.session_gap_s,
-        )
-        return (features - self.feature_mean) / self.feature_scale
 
     def gap_bucket(self, gap_s: Tensor) -> Tensor:
         """Seconds to buckets by comparison of integers, which every runtime does alike."""

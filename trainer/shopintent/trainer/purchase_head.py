@@ -16,11 +16,16 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from shopintent.trainer.model import IntentNetwork
 
+Labeled = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""What the head sees [N, D + X], and what came of it [N]."""
+
 MIN_POSITIVES = 20
-"""With fewer purchases to go by, what gradient descent found is the better guess."""
+"""With fewer purchases to go by, nothing can be told of them."""
 MAX_REQUESTS = 60_000
 PENALTIES = (1e-3, 1e-2, 1e-1)
 """Inverse strengths of the penalty, sklearn's C."""
@@ -34,7 +39,7 @@ class PurchaseRequests:
     bought: NDArray[np.bool_]  # [N, H]
     known: NDArray[np.bool_]  # [N, H]
 
-    def of_horizon(self, horizon: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def of_horizon(self, horizon: int) -> Labeled:
         """Returns inputs and labels where the label of one horizon is known."""
         known = self.known[:, horizon]
         return self.inputs[known], self.bought[known, horizon]
@@ -50,65 +55,42 @@ class PurchaseRequests:
 def fit_purchase_head(
     network: IntentNetwork, learned: PurchaseRequests, validation: PurchaseRequests, seed: int
 ) -> None:
-    """Sets weights, biases, slopes and intercepts of every horizon that has purchases enough."""
+    """Sets the head's weights and biases; with too few purchases it predicts their rate."""
     learned = learned.sample(MAX_REQUESTS, np.random.default_rng(seed))
+    width = network.config.d_model
     for horizon in range(learned.bought.shape[1]):
-        inputs, bought = learned.of_horizon(horizon)
-        if min(bought.sum(), (~bought).sum()) >= MIN_POSITIVES:
-            width = network.config.d_model
-            weights, bias = fit_logistic(inputs, bought, *validation.of_horizon(horizon), width)
-            with torch.no_grad():
-                network.buy_state.weight[horizon] = torch.tensor(weights[:width])
-                network.buy_features.weight[horizon] = torch.tensor(weights[width:])
-                network.buy_state.bias[horizon] = bias
-    for horizon in range(learned.bought.shape[1]):
-        inputs, bought = validation.of_horizon(horizon)
-        slope, intercept = fit_platt(purchase_logits(network, inputs)[:, horizon], bought)
-        network.purchase_slope[horizon] = slope
-        network.purchase_intercept[horizon] = intercept
+        weights, bias = fit_horizon(learned.of_horizon(horizon), validation.of_horizon(horizon))
+        with torch.no_grad():
+            network.buy_state.weight[horizon] = torch.as_tensor(weights[:width])
+            network.buy_features.weight[horizon] = torch.as_tensor(weights[width:])
+            network.buy_state.bias[horizon] = bias
 
 
-def fit_logistic(
-    inputs: NDArray[np.float32],
-    bought: NDArray[np.bool_],
-    validation_inputs: NDArray[np.float32],
-    validation_bought: NDArray[np.bool_],
-    width: int,
-) -> tuple[NDArray[np.float32], float]:
-    """Returns the weights and bias that do best on the validation requests.
-
-    The first `width` inputs are the state. A network that learned its shoppers by heart has
-    states that mislead on others; then the structured features alone do better, and are taken
-    alone.
-    """
-    best_loss, weights, bias = float("inf"), np.zeros(inputs.shape[1], np.float32), 0.0
-    for penalty in PENALTIES:
-        for first in (0, width):
-            fitted = LogisticRegression(C=penalty, max_iter=500).fit(inputs[:, first:], bought)
-            loss = validation_loss(fitted, validation_inputs[:, first:], validation_bought)
-            if loss < best_loss:
-                best_loss, bias = loss, float(fitted.intercept_[0])
-                weights = np.pad(fitted.coef_[0], (first, 0)).astype(np.float32)
-    return weights, bias
+def fit_horizon(learned: Labeled, validation: Labeled) -> tuple[NDArray[np.float64], float]:
+    """Returns weights and bias of one horizon, calibrated on the validation requests."""
+    inputs, bought = learned
+    if min(bought.sum(), (~bought).sum()) < MIN_POSITIVES:
+        rate = (bought.sum() + 0.5) / (len(bought) + 1.0)
+        return np.zeros(inputs.shape[1]), float(np.log(rate / (1 - rate)))
+    fits = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500)).fit(*learned)
+        for penalty in PENALTIES
+    ]
+    best = min(fits, key=lambda fitted: validation_loss(fitted, validation))
+    scaler, regression = best[0], best[1]
+    # The scaler and the calibration are linear too: both become part of weights and bias.
+    weights = regression.coef_[0] / scaler.scale_
+    bias = float(regression.intercept_[0] - weights @ scaler.mean_)
+    slope, intercept = fit_platt(validation[0] @ weights + bias, validation[1])
+    return weights * slope, bias * slope + intercept
 
 
-def validation_loss(
-    fitted: LogisticRegression, inputs: NDArray[np.float32], bought: NDArray[np.bool_]
-) -> float:
+def validation_loss(fitted: Pipeline, validation: Labeled) -> float:
     """Returns the log loss on the validation requests; without any, every fit is as good."""
+    inputs, bought = validation
     if not len(inputs):
         return 0.0
     return float(log_loss(bought, fitted.predict_proba(inputs)[:, 1], labels=[False, True]))
-
-
-@torch.no_grad()
-def purchase_logits(network: IntentNetwork, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns [N, H] logits before calibration of [N, D + X] inputs."""
-    width = network.config.d_model
-    given = torch.as_tensor(inputs, device=network.buy_state.weight.device)
-    logits = network.buy_state(given[:, :width]) + network.buy_features(given[:, width:])
-    answer: NDArray[np.float64] = logits.cpu().double().numpy()
-    return answer
 
 
 def fit_platt(logits: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:

@@ -12,7 +12,6 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from shopintent.behavior import BehaviorTokenizer
-from shopintent.behavior.events import PURCHASE
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.model import IntentNetwork, ModelConfig
 
@@ -38,11 +37,6 @@ class RunInfo:
     history: tuple[dict[str, float], ...]
     """The losses of every epoch."""
     best_epoch: int
-
-    @property
-    def purchase_action(self) -> int:
-        """The column of purchases among the actions; -1 when the log holds none."""
-        return self.actions.index(PURCHASE) if PURCHASE in self.actions else -1
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,12 @@ class Sequences:
     """[N], the row of each event's product in the catalog, or -1."""
     actions: NDArray[np.int64]
     """[N], the action that each event is."""
+    purchases: NDArray[np.bool_]
+    """[N], whether each event is a purchase."""
     next_actions: NDArray[np.int64]
     """[N], the action that follows each event."""
     next_purchase_times: NDArray[np.int64]
     """[N], when the shopper buys next after each event, or NEVER."""
-    first_purchase_times: NDArray[np.int64]
-    """[shoppers], when the shopper buys first, or NEVER."""
     returns: NDArray[np.bool_]
     """[N], whether the next event starts another visit of the same shopper."""
 
@@ -96,8 +96,6 @@ class Batch(NamedTuple):
     n_seen: NDArray[np.int64]  # [B, K]; padding sees all events
     request_times: NDArray[np.int64]  # [B, K]
     action_labels: NDArray[np.int64]  # [B, K], -1 where there is nothing to learn
-    purchase_labels: NDArray[np.float32]  # [B, K, H]
-    purchase_known: NDArray[np.bool_]  # [B, K, H]
     product_labels: NDArray[np.int32]  # [B, K], token ids, 0 where there is nothing to learn
 
 
@@ -105,7 +103,6 @@ def collate(
     sequences: Sequences,
     windows: list[Window],
     *,
-    horizons_s: tuple[int, ...],
     observed_until: int,
     session_gap_s: int,
     returning: NDArray[np.bool_] | None = None,
@@ -116,15 +113,13 @@ def collate(
     asked at that moment: the server is asked then too, and the next action is the visit's first.
     """
     length = max(window.end - window.start for window in windows)
-    size, requests, horizons = len(windows), length + 1, np.array(horizons_s)
+    size, requests = len(windows), length + 1
     batch = Batch(
         events=np.zeros((size, length, sequences.tokens.shape[1]), np.int32),
         event_times=np.zeros((size, length), np.int64),
         n_seen=np.tile(np.arange(requests), (size, 1)),
         request_times=np.zeros((size, requests), np.int64),
         action_labels=np.full((size, requests), -1, np.int64),
-        purchase_labels=np.zeros((size, requests, len(horizons)), np.float32),
-        purchase_known=np.zeros((size, requests, len(horizons)), np.bool_),
         product_labels=np.zeros((size, requests), np.int32),
     )
     for row, window in enumerate(windows):
@@ -139,9 +134,6 @@ def collate(
         actions = np.concatenate(
             [sequences.actions[window.start : window.start + 1], sequences.next_actions[rows]]
         )
-        buys = np.concatenate(
-            [[sequences.first_purchase_times[window.shopper]], sequences.next_purchase_times[rows]]
-        )
         if returning is not None:
             back = np.flatnonzero(sequences.returns[rows] & returning[row, 1 : seen + 1])
             back = back[window.start + back + 1 < sequences.offsets[window.shopper + 1]]
@@ -151,9 +143,6 @@ def collate(
         known = learned & (asked + session_gap_s <= observed_until)
         batch.request_times[row, : seen + 1] = asked
         batch.action_labels[row, : seen + 1] = np.where(known, actions, -1)
-        until = asked[:, None] + horizons  # [seen + 1, H]
-        batch.purchase_labels[row, : seen + 1] = buys[:, None] <= until
-        batch.purchase_known[row, : seen + 1] = learned[:, None] & (until <= observed_until)
         next_products = sequences.tokens[rows, 1]
         batch.product_labels[row, :seen] = np.where(learned[:-1], next_products, 0)
     return batch

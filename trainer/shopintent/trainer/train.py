@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shopintent.behavior import product_text
+from shopintent.behavior import BehaviorTokenizer, product_text
 from shopintent.behavior.vocabulary import FIRST
 from shopintent.trainer.candidates import CandidateSampler
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.fit import fit_tokenizer
-from shopintent.trainer.losses import action_loss, product_loss, purchase_loss
+from shopintent.trainer.losses import action_loss, product_loss
 from shopintent.trainer.model import IntentNetwork, ModelConfig
+from shopintent.trainer.prefixes import LEARNED_LENGTHS, Prefixes, visit_prefixes
 from shopintent.trainer.purchase_head import PurchaseRequests, fit_purchase_head
 from shopintent.trainer.run import Run, RunInfo
 from shopintent.trainer.sequences import Batch, Sequences, Window, collate, cut_windows
@@ -40,8 +41,6 @@ RETURNING_SHARE = 0.25
 MAX_SCORES = 12_000_000
 """Next-product scores a batch; where there would be more, a random part of the requests is learned.
 """
-FEATURE_BATCHES = 20
-"""Batches from which the scale of the structured features is read."""
 
 
 def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Progress) -> Run:
@@ -96,20 +95,32 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Prog
         inputs.sequences, cut=cut, share=config.validation_share, seed=config.seed
     )
     train_batches, validation_batches = (
-        Batches(inputs.sequences, shoppers, horizons_s, cut, dataset.info.session_gap_s, config)
+        Batches(inputs.sequences, shoppers, cut, dataset.info.session_gap_s, config)
         for shoppers in (split.train_shoppers, split.validation_shoppers)
     )
-    measure_features(network, train_batches)
     history, best_epoch = learn(
         network, sampler, train_batches, validation_batches, config, on_progress
     )
     on_progress("fitting the purchase head", 0, 1)
-    fit_purchase_head(
-        network,
-        purchase_requests(network, train_batches),
-        purchase_requests(network, validation_batches),
-        config.seed,
+    prefixes = visit_prefixes(
+        inputs.sequences,
+        lengths=LEARNED_LENGTHS,
+        visits_from=0,
+        visits_until=cut,
+        observed_until=cut,
+        horizons_s=horizons_s,
+        cut_before_purchase=False,
     )
+    learned, validating = (
+        purchase_requests(
+            network,
+            tokenizer,
+            inputs.sequences,
+            prefixes.take(np.isin(prefixes.shoppers, shoppers)),
+        )
+        for shoppers in (split.train_shoppers, split.validation_shoppers)
+    )
+    fit_purchase_head(network, learned, validating, config.seed)
     on_progress("fitting the purchase head", 1, 1)
     info = RunInfo(
         dataset=str(dataset.folder.resolve()),
@@ -133,14 +144,12 @@ class Batches:
         self,
         sequences: Sequences,
         shoppers: NDArray[np.int64],
-        horizons_s: tuple[int, ...],
         cut: int,
         session_gap_s: int,
         config: TrainConfig,
     ) -> None:
         self.sequences = sequences
         self.windows = cut_windows(sequences, shoppers, before=cut, max_events=config.max_events)
-        self.horizons_s = horizons_s
         self.cut = cut
         self.session_gap_s = session_gap_s
         self.batch_size = config.batch_size
@@ -167,7 +176,6 @@ class Batches:
         return collate(
             self.sequences,
             windows,
-            horizons_s=self.horizons_s,
             observed_until=self.cut,
             session_gap_s=self.session_gap_s,
             returning=drawn if learning else None,
@@ -175,19 +183,14 @@ class Batches:
 
 
 class Losses(NamedTuple):
-    """The three losses of a batch."""
+    """The losses of a batch."""
 
     action: Tensor
-    purchase: Tensor
     product: Tensor
 
     def total(self, config: TrainConfig) -> Tensor:
         """Returns what training minimizes."""
-        return (
-            config.action_loss_weight * self.action
-            + config.purchase_loss_weight * self.purchase
-            + config.product_loss_weight * self.product
-        )
+        return config.action_loss_weight * self.action + config.product_loss_weight * self.product
 
 
 def learn(
@@ -248,20 +251,19 @@ def batch_losses(network: IntentNetwork, sampler: CandidateSampler, batch: Batch
     """Returns the losses of one batch at all of its requests."""
     device = sampler.tokens.device
     tensors = [torch.as_tensor(array).to(device) for array in batch]
-    events, event_times, n_seen, request_times, action_labels, bought, known, products = tensors
-    answers = network(events, event_times, n_seen, request_times)
+    events, event_times, n_seen, request_times, action_labels, products = tensors
+    states = network.states(events, event_times, n_seen, request_times).flatten(0, 1)  # [B * K, D]
     wanted = (products >= FIRST).flatten().nonzero().squeeze(1)  # requests with a next product
     limit = max(1, MAX_SCORES // min(len(sampler.tokens), sampler.full_softmax_up_to))
     if len(wanted) > limit:
         wanted = wanted[torch.randperm(len(wanted), device=device)[:limit]]
     candidates = sampler.draw(products.flatten()[wanted])
     scores = network.product_scores(
-        answers.behavior_embedding.flatten(0, 1)[wanted],
+        network.embed(states[wanted]),
         network.products(candidates.tokens, candidates.text_embeddings),
     )
     return Losses(
-        action=action_loss(answers.action_logits.flatten(0, 1), action_labels.flatten()),
-        purchase=purchase_loss(answers.purchase_logits, bought, known),
+        action=action_loss(network.act(states), action_labels.flatten()),
         product=product_loss(scores, candidates.targets, candidates.log_inclusion),
     )
 
@@ -270,7 +272,7 @@ def batch_losses(network: IntentNetwork, sampler: CandidateSampler, batch: Batch
 def validate(
     network: IntentNetwork, sampler: CandidateSampler, batches: Batches
 ) -> NDArray[np.float64]:
-    """Returns the three losses over all batches, the same sample of candidates every time."""
+    """Returns the losses over all batches, the same sample of candidates every time."""
     network.eval()
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -280,29 +282,21 @@ def validate(
 
 
 @torch.no_grad()
-def measure_features(network: IntentNetwork, batches: Batches) -> None:
-    """Sets the mean and scale of the structured features from some training batches."""
-    device = network.feature_mean.device
-    rows = []
-    for _, batch in zip(range(FEATURE_BATCHES), batches.shuffled(), strict=False):
-        tensors = [torch.as_tensor(array).to(device) for array in batch[:4]]
-        real = torch.as_tensor(batch.purchase_known.any(-1)).to(device)
-        rows.append(network.normalized_features(*tensors)[real])
-    features = torch.cat(rows)
-    network.feature_mean.copy_(features.mean(0))
-    network.feature_scale.copy_(features.std(0).clamp(min=0.1))
-
-
-@torch.no_grad()
-def purchase_requests(network: IntentNetwork, batches: Batches) -> PurchaseRequests:
-    """Returns what the purchase head sees at every request of the batches."""
-    network.eval()
-    device = network.feature_mean.device
-    inputs, bought, known = [], [], []
-    for batch in batches.in_order():
-        seen = network.observe(*(torch.as_tensor(array).to(device) for array in batch[:4]))
-        judged = batch.purchase_known.any(-1)
-        inputs.append(torch.cat(seen, dim=-1).cpu().numpy()[judged])
-        bought.append(batch.purchase_labels[judged] > 0)
-        known.append(batch.purchase_known[judged])
-    return PurchaseRequests(np.concatenate(inputs), np.concatenate(bought), np.concatenate(known))
+def purchase_requests(
+    network: IntentNetwork, tokenizer: BehaviorTokenizer, sequences: Sequences, prefixes: Prefixes
+) -> PurchaseRequests:
+    """Returns what the purchase head sees after each prefix, cut exactly as the server cuts it."""
+    network.cpu().eval()
+    inputs = []
+    for start in range(0, len(prefixes), 256):
+        part = prefixes.take(np.arange(start, min(start + 256, len(prefixes))))
+        windows = [tokenizer.window(each) for each in part.behaviors(sequences)]
+        events = torch.tensor(np.stack([window.tokens for window in windows])).long()
+        event_times = torch.tensor(np.stack([window.event_times for window in windows]))
+        n_seen = (events[:, :, 0] != 0).sum(1, keepdim=True)
+        given = events, event_times, n_seen, torch.tensor(part.request_times[:, None])
+        seen = torch.cat([network.states(*given), network.features(*given)], dim=-1)
+        inputs.append(seen.squeeze(1).numpy())
+    return PurchaseRequests(
+        np.concatenate(inputs), prefixes.purchase_labels, prefixes.purchase_known
+    )

@@ -205,7 +205,6 @@ def _with_labels(
     own = labels["event_type"].to_numpy()
     next_purchases = labels["next_purchase_time"].cast(pl.Int64).to_numpy()
     first = offsets[:-1]
-    buys_first = own[first] == order.get(PURCHASE, -1)
     sessions = labels["session_id"].cast(pl.Int64).to_numpy()
     same_shopper = np.ones(len(table), bool)
     same_shopper[offsets[1:] - 1] = False
@@ -218,8 +217,8 @@ def _with_labels(
         session_ids=sessions,
         catalog_rows=catalog_rows,
         actions=own,
+        purchases=own == order.get(PURCHASE, -1),
         next_actions=labels["next_action"].to_numpy(),
         next_purchase_times=next_purchases,
-        first_purchase_times=np.where(buys_first, times[first], next_purchases[first]),
         returns=same_shopper & other_session,
     )

@@ -18,9 +18,9 @@ from shopintent.trainer.evaluation.metrics import (
     probability_metrics,
     ranking_metrics,
 )
-from shopintent.trainer.evaluation.samples import PREFIX_LENGTHS, Samples, visit_prefixes
 from shopintent.trainer.export import ServedIntent
 from shopintent.trainer.predict import Predictions, predict
+from shopintent.trainer.prefixes import JUDGED_LENGTHS, Prefixes, visit_prefixes
 from shopintent.trainer.publish import embed_products
 from shopintent.trainer.run import Run
 from shopintent.trainer.sequences import Sequences
@@ -82,11 +82,8 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
     predictions = predict(
         ServedIntent(run.network),
         run.tokenizer,
-        [
-            sequences.behavior(*each)
-            for each in zip(held_out.shoppers, held_out.rows + 1, strict=True)
-        ],
-        sequences.event_times[held_out.rows],
+        held_out.behaviors(sequences),
+        held_out.request_times,
         on_progress,
     )
     learned = prefixes(run, dataset, sequences, held_out=False)
@@ -103,20 +100,21 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
     )
 
 
-def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool) -> Samples:
+def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool) -> Prefixes:
     """Returns the prefixes of the held-out visits, or of those before them."""
     cut, until = run.info.cut_time, dataset.info.observed_until
     return visit_prefixes(
         sequences,
+        lengths=JUDGED_LENGTHS,
         visits_from=cut if held_out else 0,
         visits_until=until + 1 if held_out else cut,
         observed_until=until if held_out else cut,
         horizons_s=run.info.horizons_s,
-        purchase_action=run.info.purchase_action,
+        cut_before_purchase=True,
     )
 
 
-def cold_samples(run: Run, sequences: Sequences, samples: Samples) -> NDArray[np.bool_]:
+def cold_samples(run: Run, sequences: Sequences, samples: Prefixes) -> NDArray[np.bool_]:
     """Returns which samples are of shoppers that the network was not fitted to."""
     config = run.info.config
     split = split_shoppers(
@@ -128,8 +126,8 @@ def cold_samples(run: Run, sequences: Sequences, samples: Samples) -> NDArray[np
 def judge_purchases(
     run: Run,
     sequences: Sequences,
-    learned: Samples,
-    held_out: Samples,
+    learned: Prefixes,
+    held_out: Prefixes,
     cold: NDArray[np.bool_],
     predictions: Predictions,
     on_progress: Progress,
@@ -168,13 +166,13 @@ def judge_purchases(
 def slices_of(lengths: NDArray[np.int64], cold: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
     """Returns the groups of samples that get a row of their own."""
     slices = {"all": np.ones(len(lengths), bool)}
-    for length in PREFIX_LENGTHS:
+    for length in JUDGED_LENGTHS:
         slices[f"{length} event{'s' if length > 1 else ''}"] = lengths == length
     return slices | {"warm shoppers": ~cold, "cold shoppers": cold}
 
 
 def judge_actions(
-    run: Run, learned: Samples, held_out: Samples, predictions: Predictions
+    run: Run, learned: Prefixes, held_out: Prefixes, predictions: Predictions
 ) -> dict[str, ActionMetrics | None]:
     """Compares the next action with how often each action came before."""
     counts = np.bincount(learned.next_actions, minlength=len(run.info.actions)) + 1.0
@@ -185,10 +183,10 @@ def judge_actions(
     }
 
 
-def next_products(sequences: Sequences, samples: Samples) -> NDArray[np.int64]:
-    """Returns the row + 1 of the next event where it belongs to the same shopper, else 0."""
-    following = np.minimum(samples.rows + 1, len(sequences.event_times) - 1)
-    same = samples.rows + 1 < sequences.offsets[samples.shoppers + 1]
+def next_products(sequences: Sequences, samples: Prefixes) -> NDArray[np.int64]:
+    """Returns the row of the shopper's next event where it is about a product, else 0."""
+    following = np.minimum(samples.ends, len(sequences.event_times) - 1)
+    same = samples.ends < sequences.offsets[samples.shoppers + 1]
     return np.where(same & (sequences.catalog_rows[following] >= 0), following, 0)
 
 
@@ -196,7 +194,7 @@ def judge_products(
     run: Run,
     inputs: Inputs,
     catalog: Catalog,
-    held_out: Samples,
+    held_out: Prefixes,
     predictions: Predictions,
     on_progress: Progress,
 ) -> dict[str, RankingMetrics | None]:
