@@ -1,7 +1,7 @@
 """The product index in process: Qdrant's own engine, qdrant-edge.
 
 The engine holds Python's global lock while it works, so a thread would gain nothing and calls are
-made on the event loop: 0.2 to 0.6 ms for a query, and up to 0.1 s for a write of 1,000 products.
+made on the event loop: about 0.6 ms for the nearest 100 of 50,000 products, 0.1 s to write 1,000.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class EdgeProductIndex:
     ) -> EdgeProductIndex:
         """Opens the collection of the release in the folder `path`; builds it first when needed.
 
-        Building blocks for some seconds per 50,000 products. `on_progress(done, total)` counts the
+        Building blocks for about 10 s per 50,000 products. `on_progress(done, total)` counts the
         products; at `done == total` the search graph is still to be built, about half of the time.
         Raises ReleaseError when the release's products cannot be read, ReleaseMismatch when they
         do not fit the manifest and IndexUnavailable when another process has the folder open.
@@ -113,7 +113,9 @@ class EdgeProductIndex:
         with self._answer(timeout_s):
             points = self._shard.query(query)
             products = self._products([point.id for point in points])
-        return [Candidate(products[point.id], point.score) for point in points]
+        return [
+            Candidate(product, point.score) for product, point in zip(products, points, strict=True)
+        ]
 
     async def get(
         self, product_ids: Sequence[str], *, timeout_s: float
@@ -150,16 +152,15 @@ class EdgeProductIndex:
             self._shard.close()
             self._lock.close()
 
-    def _products(self, point_ids: Sequence[PointId]) -> dict[PointId, Product]:
+    def _products(self, point_ids: Sequence[PointId]) -> list[Product]:
         cache = self._cache
         missing = [point_id for point_id in point_ids if point_id not in cache]
         if missing:
             for record in self._shard.retrieve(missing, [schema.PRODUCT], False):
                 cache[record.id] = schema.product_of(record.payload or {})
-        products: dict[PointId, Product] = {}
         for point_id in point_ids:
             cache.move_to_end(point_id)
-            products[point_id] = cache[point_id]
+        products = [cache[point_id] for point_id in point_ids]
         while len(cache) > self._cached_products:
             cache.popitem(last=False)
         return products
