@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from shopintent.trainer.data import Dataset, load_mapping, prepare
-from shopintent.trainer.data.mapping import parse_mapping
+from shopintent.trainer.data.mapping_file import parse_mapping
 
 DATA = Path(
     os.environ.get("SHOPINTENT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")

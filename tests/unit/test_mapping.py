@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shopintent.trainer.data import MappingError, load_mapping
-from shopintent.trainer.data.mapping import parse_mapping, shipped_mappings
+from shopintent.trainer.data.mapping_file import parse_mapping, shipped_mappings
 
 SMALL = """
 name = "small"

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from shopintent.trainer.data import Dataset, DatasetError, PrepareError, prepare
-from shopintent.trainer.data.mapping import parse_mapping
+from shopintent.trainer.data.mapping_file import parse_mapping
 
 NOW = 1_700_000_000
 HEADER = "user,type,time,item,cat,query,units,price,brand"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shopintent.behavior import EVENT_TYPES, PRODUCT_EVENT_TYPES
 from shopintent.trainer.data import prepare
-from shopintent.trainer.data.mapping import parse_mapping
+from shopintent.trainer.data.mapping_file import parse_mapping
 from shopintent.trainer.data.report import REMEDIES
 
 NOW = 1_700_000_000
