@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-
 from shopintent.trainer.data import Dataset, load_mapping, prepare
 from shopintent.trainer.data.mapping import Mapping
 from shopintent.trainer.data.mapping_file import parse_mapping
