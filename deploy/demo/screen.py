@@ -108,8 +108,8 @@ def bars(now: Mapping[str, float], before: Mapping[str, float]) -> Table:
     table.add_column(justify="right")
     table.add_column(justify="right", min_width=6)
     for name, probability in now.items():
-        bar = Text("━" * round(probability * BAR), style="cyan")
-        bar.append("━" * (BAR - len(bar)), style="bright_black")
+        bar = Text("█" * round(probability * BAR), style="cyan")
+        bar.append("░" * (BAR - len(bar)), style="bright_black")
         moved = delta(probability - before[name]) if name in before else ""
         table.add_row(name, bar, f"{probability:.1%}", moved)
     return table
@@ -148,5 +148,7 @@ def price_of(product: Product) -> str:
 
 def horizon(duration: timedelta) -> str:
     """Returns a horizon in the largest unit that fits."""
-    hours = duration.total_seconds() / 3600
-    return f"{hours / 24:g} d" if hours >= 24 else f"{hours:g} h"
+    minutes = duration.total_seconds() / 60
+    if minutes >= 24 * 60:
+        return f"{minutes / (24 * 60):g} d"
+    return f"{minutes / 60:g} h" if minutes >= 60 else f"{minutes:g} min"

@@ -50,7 +50,8 @@ def choose_visit(log: pl.LazyFrame, *, cut_time: int) -> Visit:
     """Returns the visit of a prepared log to play; always the same one for the same log.
 
     Preferred is one that began at `cut_time` (unix seconds) or later, ends in the purchase of a
-    product seen before in the visit, is short, and shows many kinds of event, in this order.
+    product seen before in the visit, is short, and shows many kinds of event and many products,
+    in this order.
     """
     best = rank_visits(log, cut_time).head(1).collect().row(0, named=True)
     visit = log.filter(pl.col("session_id") == best["session_id"]).head(best["n_played"])
@@ -81,11 +82,12 @@ def rank_visits(log: pl.LazyFrame, cut_time: int) -> pl.LazyFrame:
             (product.filter(~bought) == product.filter(bought).first()).any().alias("buys_seen"),
             n_played.alias("n_played"),
             pl.col("event_type").n_unique().alias("n_kinds"),
+            product.n_unique().alias("n_products"),
         )
         .with_columns(pl.col("n_played").is_between(5, MAX_EVENTS).alias("short"))
         .sort(
-            ["held_out", "buys_seen", "short", "n_kinds", "session_id"],
-            descending=[True, True, True, True, False],
+            ["held_out", "buys_seen", "short", "n_kinds", "n_products", "session_id"],
+            descending=[True, True, True, True, True, False],
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +28,18 @@ def eventually(holds: Callable[[], bool], *, within_s: float = 60.0) -> bool:
     return False
 
 
+def is_free(port: int) -> bool:
+    """Returns whether nobody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 def test_popular_products_stand_in_while_triton_is_down_and_personal_ones_return(
     world: World, tmp_path: Path
 ) -> None:
     skip_unless_supported()
-    options = ["--check-interval-s=0.5"]
+    # An index of its own: the other tests' server holds the default one open.
+    options = ["--check-interval-s=0.5", f"--index-path={tmp_path / 'index'}"]
     release_id = world.releases.current()
     assert release_id is not None
     seen = next(world.dataset.products()).product_id
@@ -66,6 +74,7 @@ def test_popular_products_stand_in_while_triton_is_down_and_personal_ones_return
         assert raised.value.retry_after_s is not None
 
         port = int(stack.triton_address.rpartition(":")[2])
+        assert eventually(lambda: is_free(port))
         with triton(world.releases, release_id, tmp_path / "again", grpc_port=port):
             assert eventually(lambda: not recommend().degraded_reasons)
             again = recommend()

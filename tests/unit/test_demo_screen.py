@@ -28,6 +28,7 @@ def intent(view: float, buy: float) -> pb.PredictIntentResponse:
             pb.NextActionPrediction(action="leave", probability=1 - view),
         ],
         purchases=[
+            pb.PurchasePrediction(horizon=Duration(seconds=1800), probability=buy),
             pb.PurchasePrediction(horizon=Duration(seconds=3600), probability=buy),
             pb.PurchasePrediction(horizon=Duration(seconds=3 * 86400), probability=buy),
         ],
@@ -42,7 +43,16 @@ def test_an_answer_shows_probabilities_horizons_titles_prices_and_categories() -
     console = Console(record=True, width=110)
     show_answer(console, intent(0.75, 0.125), recommended(KETTLE), before=None)
     text = console.export_text()
-    for wanted in ("view-product", "75.0%", "1 h", "3 d", "12.5%", "Kettle", "1,039.90 EUR"):
+    for wanted in (
+        "view-product",
+        "75.0%",
+        "30 min",
+        "1 h",
+        "3 d",
+        "12.5%",
+        "Kettle",
+        "1,039.90 EUR",
+    ):
         assert wanted in text
     assert "Kitchen" in text
     assert "+" not in text
