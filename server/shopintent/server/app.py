@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 from collections.abc import Callable, Mapping
@@ -22,7 +21,6 @@ from shopintent.artifacts.products import read_first_products
 from shopintent.server.catalog import Catalog
 from shopintent.server.config import (
     Config,
-    ConfigError,
     check_listen,
     read_placements,
     read_qdrant_api_key,
@@ -39,7 +37,7 @@ from shopintent.server.inference.triton import (
     TritonContentEncoder,
     TritonRepository,
 )
-from shopintent.server.interceptors import interceptors
+from shopintent.server.listening import bind, grpc_server, write_ready_file
 from shopintent.server.popular import PopularNow
 from shopintent.server.predict import IntentPredictor
 from shopintent.server.ranking import RankWeights
@@ -64,8 +62,6 @@ from shopintent.v1 import (
 )
 
 logger = logging.getLogger(__name__)
-
-MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +95,7 @@ class App:
             capacity=config.popular_products,
         )
         self._health = health_aio.HealthServicer()
-        self._server = _grpc_server(config)
+        self._server = grpc_server(config)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
         self._add_services(release, read_placements(config.placements))
@@ -107,7 +103,7 @@ class App:
     async def start(self) -> int:
         """Listens and starts the checks; returns the port. Serving begins when they succeed."""
         await publish_health(self._health, self.monitor)
-        port = _bind(self._server, self._config)
+        port = bind(self._server, self._config)
         await self._server.start()
         self._background = [
             asyncio.create_task(self._watch_release()),
@@ -209,7 +205,7 @@ async def serve(config: Config, *, ready_file: Path | None = None) -> None:
         fields = {"release": release.release_id, "address": address}
         logger.info("listening", extra={"fields": fields})
         if ready_file is not None:
-            _write_ready_file(ready_file, address, release.release_id)
+            write_ready_file(ready_file, address, release.release_id)
         await stopped.wait()
         logger.info("draining", extra={"fields": {"grace_s": config.grace_s}})
 
@@ -288,49 +284,3 @@ def _read_text_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # The library raises nothing narrower.
         raise ReleaseError(f"{path} cannot be read: {error}; publish the release again") from error
-
-
-def _grpc_server(config: Config) -> grpc.aio.Server:
-    age_ms = int(1000 * config.max_connection_age_s)
-    return grpc.aio.server(
-        interceptors=interceptors(),
-        maximum_concurrent_rpcs=config.max_concurrent_rpcs,
-        options=[
-            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-            ("grpc.so_reuseport", int(config.reuse_port)),
-            ("grpc.max_connection_age_ms", age_ms),
-            ("grpc.max_connection_age_grace_ms", int(1000 * config.grace_s)),
-            # A client may ping once a minute (its own interval must not be shorter).
-            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-        ],
-    )
-
-
-def _bind(server: grpc.aio.Server, config: Config) -> int:
-    """Opens the port, with TLS when there is a certificate, and returns its number."""
-    try:
-        if config.tls_certificate is None or config.tls_private_key is None:
-            return server.add_insecure_port(config.listen)
-        client_ca = config.tls_client_ca
-        credentials = grpc.ssl_server_credentials(
-            [(config.tls_private_key.read_bytes(), config.tls_certificate.read_bytes())],
-            root_certificates=None if client_ca is None else client_ca.read_bytes(),
-            require_client_auth=client_ca is not None,
-        )
-        return server.add_secure_port(config.listen, credentials)
-    except OSError as error:
-        raise ConfigError(f"a TLS file cannot be read: {error}") from error
-    except RuntimeError as error:
-        raise ConfigError(
-            f"SHOPINTENT_LISTEN: cannot listen on {config.listen}; is the port taken, or a TLS "
-            f"file no PEM? ({error})"
-        ) from error
-
-
-def _write_ready_file(path: Path, address: str, release_id: str) -> None:
-    """Tells whoever waits for the file where the server listens; never half written."""
-    written = path.with_name(path.name + ".part")
-    written.write_text(json.dumps({"address": address, "release_id": release_id}) + "\n")
-    written.replace(path)

@@ -1,0 +1,60 @@
+"""How the server listens: limits of a call and a connection, the port, TLS."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import grpc
+
+from shopintent.server.config import Config, ConfigError
+from shopintent.server.interceptors import interceptors
+
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+
+def grpc_server(config: Config) -> grpc.aio.Server:
+    """Returns a server with our interceptors and limits that does not listen yet."""
+    age_ms = int(1000 * config.max_connection_age_s)
+    return grpc.aio.server(
+        interceptors=interceptors(),
+        maximum_concurrent_rpcs=config.max_concurrent_rpcs,
+        options=[
+            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+            ("grpc.so_reuseport", int(config.reuse_port)),
+            ("grpc.max_connection_age_ms", age_ms),
+            ("grpc.max_connection_age_grace_ms", int(1000 * config.grace_s)),
+            # A client may ping once a minute (its own interval must not be shorter).
+            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ],
+    )
+
+
+def bind(server: grpc.aio.Server, config: Config) -> int:
+    """Opens the port, with TLS when there is a certificate, and returns its number."""
+    try:
+        if config.tls_certificate is None or config.tls_private_key is None:
+            return server.add_insecure_port(config.listen)
+        client_ca = config.tls_client_ca
+        credentials = grpc.ssl_server_credentials(
+            [(config.tls_private_key.read_bytes(), config.tls_certificate.read_bytes())],
+            root_certificates=None if client_ca is None else client_ca.read_bytes(),
+            require_client_auth=client_ca is not None,
+        )
+        return server.add_secure_port(config.listen, credentials)
+    except OSError as error:
+        raise ConfigError(f"a TLS file cannot be read: {error}") from error
+    except RuntimeError as error:
+        raise ConfigError(
+            f"SHOPINTENT_LISTEN: cannot listen on {config.listen}; is the port taken, or a TLS "
+            f"file no PEM? ({error})"
+        ) from error
+
+
+def write_ready_file(path: Path, address: str, release_id: str) -> None:
+    """Tells whoever waits for the file where the server listens; never half written."""
+    written = path.with_name(path.name + ".part")
+    written.write_text(json.dumps({"address": address, "release_id": release_id}) + "\n")
+    written.replace(path)
