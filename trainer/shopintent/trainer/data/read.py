@@ -23,6 +23,7 @@ from shopintent.trainer.data.text_files import TextChunk, header_line, text_chun
 ROW = "row"
 MALFORMED = "malformed"
 PARQUET_ROWS = 500_000
+UNIT_SEPARATOR = "\x1f"
 
 
 class PrepareError(ValueError):
@@ -175,22 +176,36 @@ def split_lines(lines: pl.Series, file_format: FileFormat) -> pl.Series:
     quoted = lines.str.contains(quote, literal=True)
     if not quoted.any():
         return fields
-    split = pl.Series(
-        [_split_quoted(line, file_format) for line in lines.filter(quoted)],
-        dtype=pl.List(pl.String),
-    )
+    unquoted = _split_all_quoted(lines.filter(quoted).to_list(), file_format)
+    # Joined for the way to polars, which takes texts many times faster than lists of them.
+    joined = [UNIT_SEPARATOR.join(fields) for fields in unquoted]
+    split = pl.Series(joined, dtype=pl.String).str.split(UNIT_SEPARATOR)
     nth_quoted = (quoted.cum_sum().cast(pl.Int64) - 1).clip(0)
     return split.gather(nth_quoted).zip_with(quoted, fields).alias(lines.name)
 
 
+def _split_all_quoted(lines: list[str], file_format: FileFormat) -> list[list[str]]:
+    """One reader for all lines is ten times faster, but an unclosed quote swallows what follows."""
+    try:
+        fields = list(_csv_reader(lines, file_format))
+    except csv.Error:
+        fields = []
+    if len(fields) == len(lines):
+        return fields
+    return [_split_quoted(line, file_format) for line in lines]
+
+
 def _split_quoted(line: str, file_format: FileFormat) -> list[str]:
     try:
-        reader = csv.reader(
-            [line], delimiter=file_format.delimiter, quotechar=file_format.quote, strict=True
-        )
-        return next(reader, [])
+        return next(_csv_reader([line], file_format), [])
     except csv.Error:
         return []
+
+
+def _csv_reader(lines: list[str], file_format: FileFormat) -> Iterator[list[str]]:
+    return csv.reader(
+        lines, delimiter=file_format.delimiter, quotechar=file_format.quote, strict=True
+    )
 
 
 def _csv_columns(path: Path, file_format: FileFormat) -> list[str]:

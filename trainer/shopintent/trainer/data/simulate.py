@@ -48,6 +48,10 @@ class SimulationConfig:
             raise SimulationError(
                 f"n_products must be at least {len(SHELVES)}, one for every category."
             )
+        try:
+            datetime.fromisoformat(self.start)
+        except ValueError as error:
+            raise SimulationError(f'start must be an ISO time, not "{self.start}".') from error
 
 
 @dataclass(frozen=True, eq=False)

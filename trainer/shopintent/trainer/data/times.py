@@ -11,8 +11,9 @@ LATEST_READABLE = 253_402_300_800
 """The year 10000; a greater number is a time in another unit."""
 
 ISO = (
-    r"^\s*(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2})?(?:[.,]\d+)?)?"
-    r"\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?\s*$"
+    r"^\s*(?P<date>\d{4}-\d{2}-\d{2})"
+    r"(?:[T ](?P<minutes>\d{2}:\d{2})(?P<seconds>:\d{2})?(?:[.,]\d+)?)?"
+    r"\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2})?\s*$"
 )
 
 
@@ -41,9 +42,10 @@ def temporal_seconds(column: pl.Expr, dtype: pl.DataType, timezone: str) -> pl.E
 
 
 def _iso_seconds(text: pl.Expr, timezone: str) -> pl.Expr:
-    date, minutes = text.str.extract(ISO, 1), text.str.extract(ISO, 2).fill_null("00:00")
-    seconds = text.str.extract(ISO, 3).fill_null(":00")
-    zone = text.str.extract(ISO, 4)
+    parts = text.str.extract_groups(ISO)
+    date, zone = parts.struct.field("date"), parts.struct.field("zone")
+    minutes = parts.struct.field("minutes").fill_null("00:00")
+    seconds = parts.struct.field("seconds").fill_null(":00")
     moment = (date + " " + minutes + seconds).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
     utc = moment.dt.epoch("s") - _offset_seconds(zone)
     return pl.when(zone.is_null()).then(_localized(moment, timezone).dt.epoch("s")).otherwise(utc)
