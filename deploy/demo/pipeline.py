@@ -20,6 +20,8 @@ TRAINER = Path(sys.executable).with_name("shopintent-trainer")
 ROOT = Path(__file__).parents[2]
 DEMOS = ROOT / ".demo"
 SIMULATED = "simulated"
+MAX_MINUTES = 2.5
+"""Of the training loop, so that the demo with its set-up ends within ten minutes on two cores."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def train_release(console: Console, workplace: Workplace) -> None:
         mapping = str(log / "mapping.toml")
     prepared, run = str(workplace.prepared), str(workplace.training_run)
     trainer(console, "prepare", str(log), "--mapping", mapping, "--out", prepared)
-    trainer(console, "train", prepared, "--out", run)
+    trainer(console, "train", prepared, "--out", run, f"--max-minutes={MAX_MINUTES}")
     trainer(console, "evaluate", run)
     trainer(console, "publish", run, "--to", str(workplace.releases.path))
 
