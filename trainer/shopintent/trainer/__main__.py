@@ -163,7 +163,6 @@ def train(
     n_layers: Annotated[int, typer.Option(min=1)] = DEFAULT.n_layers,
     dropout: Annotated[float, typer.Option(min=0, max=0.9)] = DEFAULT.dropout,
     learning_rate: Annotated[float, typer.Option(min=1e-6)] = DEFAULT.learning_rate,
-    batch_size: Annotated[int, typer.Option(min=1)] = DEFAULT.batch_size,
     max_events: Annotated[
         int, typer.Option(min=4, help="How many of a shopper's last events the model reads.")
     ] = DEFAULT.max_events,
@@ -178,7 +177,7 @@ def train(
     config = replace(
         DEFAULT, holdout_days=holdout_days, seed=seed, max_epochs=max_epochs,
         max_minutes=max_minutes, d_model=d_model, n_layers=n_layers, dropout=dropout,
-        learning_rate=learning_rate, batch_size=batch_size, max_events=max_events,
+        learning_rate=learning_rate, max_events=max_events,
         text_encoder=text_encoder,
     )  # fmt: skip
     with progress_bars() as progress:

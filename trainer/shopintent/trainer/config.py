@@ -15,8 +15,8 @@ class TrainConfig:
     """The newest share of the log's time that only `evaluate` sees."""
     holdout_days: float | None = None
     """The same in days; wins over `holdout_share`."""
-    validation_share: float = 0.12
-    """The share of shoppers that training never sees: for early stopping and calibration."""
+    validation_share: float = 0.1
+    """The newest share of what is learned from, which only tells when to stop."""
     # The network
     d_model: int = 64
     n_layers: int = 2
@@ -34,17 +34,20 @@ class TrainConfig:
     code_size: int = 128
     """Centroids a level of the residual quantization of texts."""
     # The loop
-    max_epochs: int = 40
+    max_epochs: int = 100
     patience: int = 4
     """Epochs without a better validation loss before training stops."""
     max_minutes: float = 4.0
     """Training stops after this long and keeps its best epoch."""
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    batch_events: int = 2_048
+    """Events a batch, padding included."""
+    learning_rate: float = 1e-3
     weight_decay: float = 0.05
     full_softmax_up_to: int = 12_000
     """Larger catalogs train with sampled softmax."""
     n_negatives: int = 2_048
     """Uniform negatives a batch, beside the batch's own targets."""
-    product_loss_weight: float = 0.3
+    product_loss_weight: float = 1.0
+    max_prefixes: int = 30_000
+    """Prefixes of visits that the purchase head is fitted to."""
     action_loss_weight: float = 1.0

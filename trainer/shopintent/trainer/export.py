@@ -21,6 +21,14 @@ MODEL_VERSION = 1
 MODEL_FILE = "model.onnx"
 
 
+def requests(
+    events: Tensor, event_times: Tensor, request_time: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns what the network takes for one request [B, 1] that sees all of its behavior."""
+    events = events.long()
+    return events, event_times, (events[:, :, 0] != 0).sum(1, keepdim=True), request_time
+
+
 class ServedIntent(nn.Module):
     """The graph that serves: one request of every behavior, to calibrated probabilities."""
 
@@ -32,9 +40,7 @@ class ServedIntent(nn.Module):
         self, events: Tensor, event_times: Tensor, request_time: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """[B, T, 8], [B, T] and [B, 1] to [B, A], [B, H] and [B, D]; see artifacts.signature."""
-        events = events.long()
-        n_seen = (events[:, :, 0] != 0).sum(1, keepdim=True)
-        answers = self.network(events, event_times, n_seen, request_time)
+        answers = self.network(*requests(events, event_times, request_time))
         purchases = torch.sigmoid(answers.purchase_logits)
         actions = torch.softmax(answers.action_logits, dim=-1)
         return actions.squeeze(1), purchases.squeeze(1), answers.behavior_embedding.squeeze(1)

@@ -113,7 +113,10 @@ class ProductTower(nn.Module):
 
     def forward(self, tokens: Tensor, text_embeddings: Tensor) -> Tensor:
         """[..., 7] tokens and [..., E] text embeddings to [..., D] product embeddings."""
-        described = self.describe(tokens) + self.text(text_embeddings)
+        return self.place(self.describe(tokens) + self.text(text_embeddings))
+
+    def place(self, described: Tensor) -> Tensor:
+        """[..., D] descriptions to [..., D], L2-normalized: a place in the product space."""
         return F.normalize(described + self.project(described), dim=-1)
 
 
@@ -157,6 +160,10 @@ class IntentNetwork(nn.Module):
         self.buy_state = nn.Linear(width, config.n_horizons)
         self.buy_features = nn.Linear(size, config.n_horizons, bias=False)
         self.behavior = nn.Linear(width, width)
+        nn.init.zeros_(self.behavior.weight)
+        self.look_for = nn.Linear(width, width)
+        self.looks = nn.Linear(width, width)
+        self.fading = nn.Parameter(torch.tensor(1.0))
         self.log_temperature = nn.Parameter(torch.tensor(0.07).log())
 
     def forward(
@@ -167,21 +174,40 @@ class IntentNetwork(nn.Module):
         `events` [B, T, 8] and `event_times` [B, T] as BehaviorTokenizer.window makes them, `n_seen`
         [B, K] how many events each request knows, `request_times` [B, K] when it is asked.
         """
-        state = self.states(events, event_times, n_seen, request_times)
+        state, embedding = self.observe(events, event_times, n_seen, request_times)
         features = self.features(events, event_times, n_seen, request_times)
         return Answers(
             action_logits=self.act(state),
             purchase_logits=self.buy_state(state) + self.buy_features(features),
-            behavior_embedding=self.embed(state),
+            behavior_embedding=embedding,
         )
 
-    def states(
+    def observe(
         self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
-    ) -> Tensor:
-        """Returns [B, K, D]: what the sequence and the moment of each request come to."""
-        states = self.encode(events, event_times)  # [B, S, D]
+    ) -> tuple[Tensor, Tensor]:
+        """Returns states [B, K, D] and behavior embeddings [B, K, D] of the requests."""
+        described = self.products.describe(events[..., 1 : len(EVENT_FIELDS)])  # [B, T, D]
+        states = self.encode(events, event_times, described)  # [B, S, D]
         index = n_seen.unsqueeze(-1).expand(-1, -1, states.shape[-1])
-        return states.gather(1, index) + self.encode_request(event_times, n_seen, request_times)
+        state = states.gather(1, index) + self.encode_request(event_times, n_seen, request_times)
+        wanted = self.behavior(state) + self.recall(state, self.products.place(described), n_seen)
+        return state, F.normalize(wanted, dim=-1)
+
+    def recall(self, state: Tensor, products: Tensor, n_seen: Tensor) -> Tensor:
+        """Returns [B, K, D]: the mean of the products seen, weighed by what the state looks for.
+
+        The user model `u = sum a_i h_i` over products [B, T, D], with weights that fade with the
+        number of events since. It starts as "similar to what was seen last", which training then
+        refines.
+        """
+        n_events = products.shape[1]
+        position = torch.arange(n_events, device=products.device)
+        since = n_seen.unsqueeze(-1) - position  # [B, K, T], 1 for the last event
+        interest = self.look_for(state) @ self.looks(products).transpose(1, 2)
+        fading = F.softplus(self.fading) * since.clamp(min=1).float().log()
+        weights = (interest - fading).masked_fill(since < 1, -1e9).softmax(-1)
+        recalled: Tensor = (weights * (since >= 1)) @ products
+        return recalled
 
     def features(
         self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
@@ -196,22 +222,18 @@ class IntentNetwork(nn.Module):
             session_gap_s=self.config.session_gap_s,
         )
 
-    def embed(self, state: Tensor) -> Tensor:
-        """Returns the behavior embedding of [..., D] states, L2-normalized."""
-        return F.normalize(self.behavior(state), dim=-1)
-
-    def encode(self, events: Tensor, event_times: Tensor) -> Tensor:
-        """[B, T, 8] events to [B, S, D]; state n has seen the first n events."""
+    def encode(self, events: Tensor, event_times: Tensor, described: Tensor) -> Tensor:
+        """[B, T, 8] events and [B, T, D] products to [B, S, D]; state n has seen n events."""
         gaps = F.pad(event_times[:, 1:] - event_times[:, :-1], (1, 0))
-        described = (
+        happened = (
             self.event_type(events[..., 0])
-            + self.products.describe(events[..., 1 : len(EVENT_FIELDS)])
+            + described
             + self.gap(self.gap_bucket(gaps))
             + self.hour(event_times // 3600 % 24)
             + self.weekday(event_times // 86_400 % 7)
         )
         start = self.start.expand(events.shape[0], 1, -1)
-        states = torch.cat([start, described], dim=1)
+        states = torch.cat([start, happened], dim=1)
         states = states + self.position.weight[: states.shape[1]]
         states = F.dropout(states, self.config.dropout, self.training)
         encoded: Tensor = self.norm(self.blocks(states))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from shopintent.behavior import Behavior, BehaviorTokenizer
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.export import ServedIntent
+from shopintent.trainer.export import ServedIntent, requests
+from shopintent.trainer.model import IntentNetwork
 
 BATCH = 256
 
@@ -25,6 +27,39 @@ class Predictions:
     behavior_embeddings: NDArray[np.float32]  # [N, D]
 
 
+def ask(
+    tokenizer: BehaviorTokenizer,
+    behaviors: Sequence[Behavior],
+    request_times: NDArray[np.int64],
+    answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]],
+    on_progress: Progress,
+) -> tuple[NDArray[np.float32], ...]:
+    """Returns what `answer` says of every behavior, each output with N rows.
+
+    It is given windows [B, T, 8], their times [B, T] and request times [B, 1], shortest behaviors
+    first and without the padding that all of a batch share: a causal model answers the same
+    without it.
+    """
+    order = np.argsort([len(each) for each in behaviors], kind="stable")
+    parts: list[tuple[Tensor, ...]] = []
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        windows = [tokenizer.window(behaviors[row]) for row in rows]
+        longest = min(max(1, *(len(behaviors[row]) for row in rows)), tokenizer.max_events)
+        events = np.stack([window.tokens[:longest] for window in windows])
+        event_times = np.stack([window.event_times[:longest] for window in windows])
+        asked = request_times[rows, None]
+        parts.append(answer(*(torch.tensor(array) for array in (events, event_times, asked))))
+        on_progress("reading behaviors", start + len(rows), len(order))
+    outputs = []
+    for column in zip(*parts, strict=True):
+        sorted_rows = torch.cat(column).numpy()
+        restored = np.empty_like(sorted_rows)
+        restored[order] = sorted_rows
+        outputs.append(restored)
+    return tuple(outputs)
+
+
 @torch.no_grad()
 def predict(
     served: ServedIntent,
@@ -34,16 +69,23 @@ def predict(
     on_progress: Progress,
 ) -> Predictions:
     """Returns the answers for each behavior at its request time, in unix seconds."""
-    answers = []
-    for start in range(0, len(behaviors), BATCH):
-        windows = [tokenizer.window(each) for each in behaviors[start : start + BATCH]]
-        answers.append(
-            served(
-                torch.tensor(np.stack([window.tokens for window in windows])),
-                torch.tensor(np.stack([window.event_times for window in windows])),
-                torch.tensor(request_times[start : start + BATCH, None]),
-            )
-        )
-        on_progress("predicting", start + len(windows), len(behaviors))
-    columns = zip(*answers, strict=True)
-    return Predictions(*(torch.cat(column).numpy() for column in columns))
+    return Predictions(*ask(tokenizer, behaviors, request_times, served, on_progress))
+
+
+@torch.no_grad()
+def purchase_inputs(
+    network: IntentNetwork,
+    tokenizer: BehaviorTokenizer,
+    behaviors: Sequence[Behavior],
+    request_times: NDArray[np.int64],
+    on_progress: Progress,
+) -> NDArray[np.float32]:
+    """Returns [N, D + X]: what the purchase head sees, state and structured features."""
+
+    def observe(events: Tensor, event_times: Tensor, request_time: Tensor) -> tuple[Tensor]:
+        given = requests(events, event_times, request_time)
+        state, _ = network.observe(*given)
+        return (torch.cat([state, network.features(*given)], dim=-1).squeeze(1),)
+
+    (inputs,) = ask(tokenizer, behaviors, request_times, observe, on_progress)
+    return inputs

@@ -1,10 +1,8 @@
-"""Fits the purchase head to the frozen network: a logistic regression, calibrated on other
-shoppers.
+"""Fits the purchase head to the frozen network: a logistic regression, calibrated out of fold.
 
-`p = sigmoid(W^T [H b + X A])` is linear in the state H and the structured features X. Training it
-along with the network makes the states useful; its last fit is convex, so that it can not overfit
-a small log the way gradient descent does, and the strength of its penalty is chosen on shoppers
-it was not fitted to.
+`p = sigmoid(W^T [H b + X A])` is linear in the state H and the structured features X. Its fit is
+convex: gradient descent through the network learns the shoppers of a small log by heart instead.
+The strength of its penalty and its calibration come from shoppers each fit has not seen.
 """
 
 from __future__ import annotations
@@ -16,19 +14,20 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from shopintent.trainer.model import IntentNetwork
-
-Labeled = tuple[NDArray[np.float32], NDArray[np.bool_]]
-"""What the head sees [N, D + X], and what came of it [N]."""
+from shopintent.trainer.prefixes import Prefixes
 
 MIN_POSITIVES = 20
-"""With fewer purchases to go by, nothing can be told of them."""
-MAX_REQUESTS = 60_000
-PENALTIES = (1e-3, 1e-2, 1e-1)
+"""With fewer purchases to go by, only their rate can be told."""
+PENALTIES = (1e-3, 1e-2)
 """Inverse strengths of the penalty, sklearn's C."""
+FOLDS = 3
+NEWEST_SHARE = 0.5
+"""The newest share of the requests, which the probabilities are calibrated on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,69 +37,97 @@ class PurchaseRequests:
     inputs: NDArray[np.float32]  # [N, D + X], state and structured features
     bought: NDArray[np.bool_]  # [N, H]
     known: NDArray[np.bool_]  # [N, H]
+    shoppers: NDArray[np.int64]  # [N]
+    request_times: NDArray[np.int64]  # [N]
 
-    def of_horizon(self, horizon: int) -> Labeled:
-        """Returns inputs and labels where the label of one horizon is known."""
+    @classmethod
+    def of(cls, prefixes: Prefixes, inputs: NDArray[np.float32]) -> PurchaseRequests:
+        """Returns the requests after prefixes, for which the head sees [N, D + X] inputs."""
+        return cls(
+            inputs,
+            prefixes.purchase_labels,
+            prefixes.purchase_known,
+            prefixes.shoppers,
+            prefixes.request_times,
+        )
+
+    def of_horizon(self, horizon: int) -> HorizonRequests:
+        """Returns the requests whose label of one horizon is known."""
         known = self.known[:, horizon]
-        return self.inputs[known], self.bought[known, horizon]
-
-    def sample(self, limit: int, rng: np.random.Generator) -> PurchaseRequests:
-        """Returns at most `limit` of the requests, drawn at random."""
-        if len(self.inputs) <= limit:
-            return self
-        rows = rng.choice(len(self.inputs), limit, replace=False)
-        return PurchaseRequests(self.inputs[rows], self.bought[rows], self.known[rows])
+        return HorizonRequests(
+            self.inputs[known],
+            self.bought[known, horizon],
+            self.shoppers[known],
+            self.request_times[known],
+        )
 
 
-def fit_purchase_head(
-    network: IntentNetwork, learned: PurchaseRequests, validation: PurchaseRequests, seed: int
-) -> None:
+@dataclass(frozen=True, eq=False)
+class HorizonRequests:
+    """The same for one horizon, every label known."""
+
+    inputs: NDArray[np.float32]  # [N, D + X]
+    bought: NDArray[np.bool_]  # [N]
+    shoppers: NDArray[np.int64]  # [N]
+    request_times: NDArray[np.int64]  # [N]
+
+
+def fit_purchase_head(network: IntentNetwork, requests: PurchaseRequests) -> None:
     """Sets the head's weights and biases; with too few purchases it predicts their rate."""
-    learned = learned.sample(MAX_REQUESTS, np.random.default_rng(seed))
     width = network.config.d_model
-    for horizon in range(learned.bought.shape[1]):
-        weights, bias = fit_horizon(learned.of_horizon(horizon), validation.of_horizon(horizon))
+    for horizon in range(requests.bought.shape[1]):
+        weights, bias = fit_horizon(requests.of_horizon(horizon))
         with torch.no_grad():
             network.buy_state.weight[horizon] = torch.as_tensor(weights[:width])
             network.buy_features.weight[horizon] = torch.as_tensor(weights[width:])
             network.buy_state.bias[horizon] = bias
 
 
-def fit_horizon(learned: Labeled, validation: Labeled) -> tuple[NDArray[np.float64], float]:
-    """Returns weights and bias of one horizon, calibrated on the validation requests."""
-    inputs, bought = learned
-    if min(bought.sum(), (~bought).sum()) < MIN_POSITIVES:
+def fit_horizon(requests: HorizonRequests) -> tuple[NDArray[np.float64], float]:
+    """Returns the calibrated weights and bias of one horizon."""
+    inputs, bought = requests.inputs, requests.bought
+    n_groups = len(np.unique(requests.shoppers))
+    if n_groups < FOLDS or min(bought.sum(), (~bought).sum()) < MIN_POSITIVES:
         rate = (bought.sum() + 0.5) / (len(bought) + 1.0)
         return np.zeros(inputs.shape[1]), float(np.log(rate / (1 - rate)))
-    fits = [
-        make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500)).fit(*learned)
-        for penalty in PENALTIES
-    ]
-    best = min(fits, key=lambda fitted: validation_loss(fitted, validation))
-    scaler, regression = best[0], best[1]
+    # Log odds of every request by a fit that has not seen its shopper, for each penalty.
+    unseen = {penalty: out_of_fold(regression(penalty), requests) for penalty in PENALTIES}
+    best = min(PENALTIES, key=lambda penalty: log_loss(bought, 1 / (1 + np.exp(-unseen[penalty]))))
+    newest = requests.request_times >= np.quantile(requests.request_times, 1 - NEWEST_SHARE)
+    slope, intercept = fit_platt(unseen[best][newest], bought[newest])
+    scaler, fitted = regression(best).fit(inputs, bought).named_steps.values()
     # The scaler and the calibration are linear too: both become part of weights and bias.
-    weights = regression.coef_[0] / scaler.scale_
-    bias = float(regression.intercept_[0] - weights @ scaler.mean_)
-    slope, intercept = fit_platt(validation[0] @ weights + bias, validation[1])
+    weights = fitted.coef_[0] / scaler.scale_
+    bias = float(fitted.intercept_[0] - weights @ scaler.mean_)
     return weights * slope, bias * slope + intercept
 
 
-def validation_loss(fitted: Pipeline, validation: Labeled) -> float:
-    """Returns the log loss on the validation requests; without any, every fit is as good."""
-    inputs, bought = validation
-    if not len(inputs):
-        return 0.0
-    return float(log_loss(bought, fitted.predict_proba(inputs)[:, 1], labels=[False, True]))
+def regression(penalty: float) -> Pipeline:
+    """Returns an unfitted logistic regression on standardized inputs."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500))
 
 
-def fit_platt(logits: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:
-    """Returns slope and intercept that make sigmoid(slope * logit + intercept) a probability.
+def out_of_fold(model: Pipeline, requests: HorizonRequests) -> NDArray[np.float64]:
+    """Returns [N] log odds, each by a fit to other shoppers."""
+    log_odds: NDArray[np.float64] = cross_val_predict(
+        model,
+        requests.inputs,
+        requests.bought,
+        groups=requests.shoppers,
+        cv=GroupKFold(FOLDS),
+        method="decision_function",
+    )
+    return log_odds
+
+
+def fit_platt(log_odds: NDArray[np.float64], bought: NDArray[np.bool_]) -> tuple[float, float]:
+    """Returns slope and intercept that make sigmoid(slope * log odds + intercept) a probability.
 
     Platt 1999, without his smoothing of the labels; (1, 0) when there is too little to fit.
     """
-    if min(labels.sum(), (~labels).sum()) < MIN_POSITIVES:
+    if min(bought.sum(), (~bought).sum()) < MIN_POSITIVES:
         return 1.0, 0.0
-    fitted = LogisticRegression(C=1e6).fit(logits[:, None], labels)
+    fitted = LogisticRegression(C=1e6).fit(log_odds[:, None], bought)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     # A slope that turns the order around is noise: keep the order.
     return (slope, intercept) if slope > 0.1 else (1.0, 0.0)

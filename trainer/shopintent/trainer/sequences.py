@@ -65,26 +65,29 @@ class Window:
     end: int
     learn_from: int
 
+    def __len__(self) -> int:
+        return self.end - self.start
 
-def cut_windows(
-    sequences: Sequences, shoppers: NDArray[np.int64], *, before: int, max_events: int
-) -> list[Window]:
-    """Returns windows over the events before a time, at most `max_events` long.
+
+def cut_windows(sequences: Sequences, *, after: int, before: int, max_events: int) -> list[Window]:
+    """Returns windows of at most `max_events` that hold the events in [after, before).
 
     Long behaviors are cut into windows that overlap by half. Behind the first, only requests that
     see at least half a window are learned from, since a server always sees as much as there is.
     """
     windows = []
-    for shopper in shoppers:
+    for shopper in range(len(sequences)):
         first, behind = int(sequences.offsets[shopper]), int(sequences.offsets[shopper + 1])
-        end = first + int(np.searchsorted(sequences.event_times[first:behind], before))
-        if end == first:
+        times = sequences.event_times[first:behind]
+        begin, end = (first + int(n) for n in np.searchsorted(times, (after, before)))
+        if begin == end:
             continue
-        windows.append(Window(int(shopper), first, min(first + max_events, end), 0))
-        while windows[-1].end < end:
-            start = windows[-1].start + max_events // 2
-            learn_from = windows[-1].end - start + 1
-            windows.append(Window(int(shopper), start, min(start + max_events, end), learn_from))
+        own = [Window(shopper, first, min(first + max_events, end), 0)]
+        while own[-1].end < end:
+            start = own[-1].start + max_events // 2
+            learn_from = own[-1].end - start + 1
+            own.append(Window(shopper, start, min(start + max_events, end), learn_from))
+        windows += [window for window in own if window.end > begin]
     return windows
 
 
@@ -103,6 +106,7 @@ def collate(
     sequences: Sequences,
     windows: list[Window],
     *,
+    learn_after: int,
     observed_until: int,
     session_gap_s: int,
     returning: NDArray[np.bool_] | None = None,
@@ -112,7 +116,7 @@ def collate(
     Where `returning` [B, K] is set and the shopper comes back for another visit, the request is
     asked at that moment: the server is asked then too, and the next action is the visit's first.
     """
-    length = max(window.end - window.start for window in windows)
+    length = max(map(len, windows))
     size, requests = len(windows), length + 1
     batch = Batch(
         events=np.zeros((size, length, sequences.tokens.shape[1]), np.int32),
@@ -123,13 +127,12 @@ def collate(
         product_labels=np.zeros((size, requests), np.int32),
     )
     for row, window in enumerate(windows):
-        seen = window.end - window.start
+        seen = len(window)
         rows = slice(window.start, window.end)
         times = sequences.event_times[rows]
         batch.events[row, :seen] = sequences.tokens[rows]
         batch.event_times[row, :seen] = times
-        # Request n sees n events: its labels stand at event n - 1, those of request 0 at the
-        # shopper.
+        # Request n sees n events, so its labels stand at event n - 1; request 0 comes before all.
         asked = np.concatenate([times[:1], times])
         actions = np.concatenate(
             [sequences.actions[window.start : window.start + 1], sequences.next_actions[rows]]
@@ -139,7 +142,7 @@ def collate(
             back = back[window.start + back + 1 < sequences.offsets[window.shopper + 1]]
             asked[back + 1] = sequences.event_times[window.start + back + 1]
             actions[back + 1] = sequences.actions[window.start + back + 1]
-        learned = np.arange(seen + 1) >= window.learn_from
+        learned = (np.arange(seen + 1) >= window.learn_from) & (asked >= learn_after)
         known = learned & (asked + session_gap_s <= observed_until)
         batch.request_times[row, : seen + 1] = asked
         batch.action_labels[row, : seen + 1] = np.where(known, actions, -1)

@@ -23,19 +23,11 @@ POPULAR_S = 604_800
 """Popular means popular in the newest week."""
 
 
+MIN_SHOPPERS = 20
+
+
 class TrainingDataError(ValueError):
     """A dataset is not enough to train on; the message says what is missing."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Who and when is learned from."""
-
-    cut_time: int
-    """Unix seconds; events from here on are held out for `evaluate`."""
-    train_shoppers: NDArray[np.int64]
-    validation_shoppers: NDArray[np.int64]
-    """Never learned from: they stop the training and calibrate it."""
 
 
 def cut_time(dataset: Dataset, *, holdout_share: float, holdout_days: float | None) -> int:
@@ -65,17 +57,13 @@ def actions(dataset: Dataset) -> tuple[str, ...]:
     return (*(each for each in EVENT_TYPES if each in dataset.info.event_types), LEAVE)
 
 
-def split_shoppers(sequences: Sequences, *, cut: int, share: float, seed: int) -> Split:
-    """Draws the validation shoppers among those with events before the cut."""
-    first_times = sequences.event_times[sequences.offsets[:-1]]
-    known = np.flatnonzero(first_times < cut)
-    if len(known) < 20:
+def check_enough(sequences: Sequences, cut: int) -> None:
+    """Raises TrainingDataError when hardly anybody did anything before the held-out time."""
+    known = int((sequences.event_times[sequences.offsets[:-1]] < cut).sum())
+    if known < MIN_SHOPPERS:
         raise TrainingDataError(
-            f"only {len(known)} shoppers have events before the held-out time; 20 are needed"
+            f"only {known} shoppers have events before the held-out time; {MIN_SHOPPERS} are needed"
         )
-    shuffled = np.random.default_rng(seed).permutation(known)
-    n_validation = max(1, int(len(known) * share))
-    return Split(cut, np.sort(shuffled[n_validation:]), np.sort(shuffled[:n_validation]))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from shopintent.trainer.training_data import (
     Inputs,
     load_catalog,
     load_inputs,
-    split_shoppers,
 )
 
 MAX_RANKED = 5_000
@@ -115,12 +114,10 @@ def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool
 
 
 def cold_samples(run: Run, sequences: Sequences, samples: Prefixes) -> NDArray[np.bool_]:
-    """Returns which samples are of shoppers that the network was not fitted to."""
-    config = run.info.config
-    split = split_shoppers(
-        sequences, cut=run.info.cut_time, share=config.validation_share, seed=config.seed
-    )
-    return ~np.isin(samples.shoppers, split.train_shoppers)
+    """Returns which samples are of shoppers who did nothing before the held-out time."""
+    first_times = sequences.event_times[sequences.offsets[:-1]]
+    cold: NDArray[np.bool_] = first_times[samples.shoppers] >= run.info.cut_time
+    return cold
 
 
 def judge_purchases(
