@@ -133,7 +133,9 @@ def products(recommendations: Sequence[Recommendation], known: set[str]) -> Tabl
         product = recommendation.product
         is_new = bool(known) and product.id not in known
         mark = Text("▸", style="green") if is_new else Text(" ")
-        category = product.categories[0].rpartition(" > ")[2] if product.categories else ""
+        # The name of a product without a title says its category already.
+        shown = product.categories[:1] if product.title else []
+        category = "".join(shown).rpartition(" > ")[2]
         # Text, for a title may hold what rich takes for markup.
         table.add_row(mark, Text(title_of(product)), price_of(product), Text(category))
     return table
