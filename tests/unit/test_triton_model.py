@@ -15,10 +15,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from shopintent.artifacts.signature import Tensor
+from shopintent.artifacts.signature import MAX_BATCH, Tensor
 from shopintent.behavior import Behavior
 from shopintent.server.errors import ModelUnavailable
-from shopintent.server.inference import MAX_BATCH
 from shopintent.server.inference.triton import (
     MAX_TEXTS,
     TritonBehaviorModel,

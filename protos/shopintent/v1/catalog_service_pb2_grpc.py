@@ -29,7 +29,9 @@ class CatalogServiceStub:
     """Keeps the catalog that recommendations come from.
 
     What is written is recommendable from the next request on, without retraining: a product the
-    model never saw is placed by its text, category, brand and price.
+    model never saw is placed by its text, category, brand and price. Every RPC fails with UNAVAILABLE until the
+    release has been checked, with the reasons of RecommendationService, and afterwards with
+    ERROR_REASON_INDEX_UNAVAILABLE when the index does not answer.
     """
 
     def __init__(self, channel):
@@ -59,7 +61,9 @@ class CatalogServiceServicer:
     """Keeps the catalog that recommendations come from.
 
     What is written is recommendable from the next request on, without retraining: a product the
-    model never saw is placed by its text, category, brand and price.
+    model never saw is placed by its text, category, brand and price. Every RPC fails with UNAVAILABLE until the
+    release has been checked, with the reasons of RecommendationService, and afterwards with
+    ERROR_REASON_INDEX_UNAVAILABLE when the index does not answer.
     """
 
     def GetProduct(self, request, context):
@@ -117,7 +121,9 @@ class CatalogService:
     """Keeps the catalog that recommendations come from.
 
     What is written is recommendable from the next request on, without retraining: a product the
-    model never saw is placed by its text, category, brand and price.
+    model never saw is placed by its text, category, brand and price. Every RPC fails with UNAVAILABLE until the
+    release has been checked, with the reasons of RecommendationService, and afterwards with
+    ERROR_REASON_INDEX_UNAVAILABLE when the index does not answer.
     """
 
     @staticmethod

@@ -30,7 +30,9 @@ class CatalogServiceStub:
     """Keeps the catalog that recommendations come from.
 
     What is written is recommendable from the next request on, without retraining: a product the
-    model never saw is placed by its text, category, brand and price.
+    model never saw is placed by its text, category, brand and price. Every RPC fails with UNAVAILABLE until the
+    release has been checked, with the reasons of RecommendationService, and afterwards with
+    ERROR_REASON_INDEX_UNAVAILABLE when the index does not answer.
     """
 
     @_typing.overload
@@ -55,7 +57,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Keeps the catalog that recommendations come from.
 
     What is written is recommendable from the next request on, without retraining: a product the
-    model never saw is placed by its text, category, brand and price.
+    model never saw is placed by its text, category, brand and price. Every RPC fails with UNAVAILABLE until the
+    release has been checked, with the reasons of RecommendationService, and afterwards with
+    ERROR_REASON_INDEX_UNAVAILABLE when the index does not answer.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,7 +80,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the catalog that recommendations come from.
 
     What is written is recommendable from the next request on, without retraining: a product the
-    model never saw is placed by its text, category, brand and price.
+    model never saw is placed by its text, category, brand and price. Every RPC fails with UNAVAILABLE until the
+    release has been checked, with the reasons of RecommendationService, and afterwards with
+    ERROR_REASON_INDEX_UNAVAILABLE when the index does not answer.
     """
 
     @_abc_1.abstractmethod

@@ -33,9 +33,14 @@ class RecommendationServiceStub:
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
-    Until the server has checked that its release, the model in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE and
-    ERROR_REASON_RELEASE_MISMATCH or ERROR_REASON_MODEL_UNAVAILABLE, and grpc.health.v1 says NOT_SERVING.
+    Until the server has checked that its release, the models in Triton and the product index fit
+    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
+    them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
+
+    Every RPC of this package reads the metadata `x-request-id` (at most 128 characters; made up when
+    absent), logs it, and returns it as trailing metadata. A server that has too many calls at once, or is
+    sent more than 16 MiB, answers RESOURCE_EXHAUSTED without details.
     """
 
     @_typing.overload
@@ -65,9 +70,14 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
-    Until the server has checked that its release, the model in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE and
-    ERROR_REASON_RELEASE_MISMATCH or ERROR_REASON_MODEL_UNAVAILABLE, and grpc.health.v1 says NOT_SERVING.
+    Until the server has checked that its release, the models in Triton and the product index fit
+    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
+    them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
+
+    Every RPC of this package reads the metadata `x-request-id` (at most 128 characters; made up when
+    absent), logs it, and returns it as trailing metadata. A server that has too many calls at once, or is
+    sent more than 16 MiB, answers RESOURCE_EXHAUSTED without details.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -93,9 +103,14 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
-    Until the server has checked that its release, the model in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE and
-    ERROR_REASON_RELEASE_MISMATCH or ERROR_REASON_MODEL_UNAVAILABLE, and grpc.health.v1 says NOT_SERVING.
+    Until the server has checked that its release, the models in Triton and the product index fit
+    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
+    them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
+
+    Every RPC of this package reads the metadata `x-request-id` (at most 128 characters; made up when
+    absent), logs it, and returns it as trailing metadata. A server that has too many calls at once, or is
+    sent more than 16 MiB, answers RESOURCE_EXHAUSTED without details.
     """
 
     @_abc_1.abstractmethod

@@ -24,6 +24,9 @@ TEXT_EMBEDDING = "text_embedding"
 PRODUCT_TOKENS = "product_tokens"
 PRODUCT_EMBEDDING = "product_embedding"
 
+MAX_BATCH = 64
+"""Rows of one call: every exported model takes as many, and the server sends no more."""
+
 FINGERPRINT_PARAMETER = "behavior_fingerprint"
 """The parameter of config.pbtxt that holds the fingerprint of the model's own tokenizer."""
 

@@ -10,7 +10,7 @@ import grpc
 from shopintent.server.config import Config, ConfigError
 from shopintent.server.interceptors import interceptors
 
-MAX_REQUEST_BYTES = 4 * 1024 * 1024
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
 
 def grpc_server(config: Config) -> grpc.aio.Server:

@@ -16,7 +16,6 @@ from shopintent.trainer.model import IntentNetwork
 from shopintent.trainer.onnx_export import export_onnx
 from shopintent.trainer.run import Run
 
-MAX_BATCH_SIZE = 64
 MODEL_VERSION = 1
 MODEL_FILE = "model.onnx"
 
@@ -129,7 +128,7 @@ def model_config(name: str, model: Signature, parameters: dict[str, str]) -> str
     parts = [
         f'name: "{name}"',
         'backend: "onnxruntime"',
-        f"max_batch_size: {MAX_BATCH_SIZE}",
+        f"max_batch_size: {signature.MAX_BATCH}",
         *(_tensor("input", tensor) for tensor in model.inputs),
         *(_tensor("output", tensor) for tensor in model.outputs),
         "dynamic_batching {\n"

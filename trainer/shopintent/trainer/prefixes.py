@@ -26,7 +26,7 @@ class Prefixes:
     lengths: NDArray[np.int64]  # [N], events seen of this visit
     purchase_labels: NDArray[np.bool_]  # [N, H]
     purchase_known: NDArray[np.bool_]  # [N, H], whether the log goes on long enough to tell
-    next_actions: NDArray[np.int64]  # [N]
+    next_actions: NDArray[np.int64]  # [N], -1 where the log ends before the visit surely did
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -49,6 +49,7 @@ def visit_prefixes(
     visits_until: int,
     observed_until: int,
     horizons_s: tuple[int, ...],
+    session_gap_s: int,
     cut_before_purchase: bool,
 ) -> Prefixes:
     """Returns the prefixes of every visit that starts in [visits_from, visits_until).
@@ -72,6 +73,7 @@ def visit_prefixes(
     buys_first = arriving & sequences.purchases[first]
     buys = np.where(buys_first, times[first], sequences.next_purchase_times[last])
     asked = times[last]
+    actions = np.where(arriving, sequences.actions[first], sequences.next_actions[last])
     kept = asked < visits_until
     until = asked[:, None] + np.array(horizons_s)
     prefixes = Prefixes(
@@ -81,7 +83,7 @@ def visit_prefixes(
         lengths=seen,
         purchase_labels=buys[:, None] <= until,
         purchase_known=until <= observed_until,
-        next_actions=np.where(arriving, sequences.actions[first], sequences.next_actions[last]),
+        next_actions=np.where(asked + session_gap_s <= observed_until, actions, -1),
     )
     return prefixes.take(kept)
 

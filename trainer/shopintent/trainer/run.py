@@ -70,6 +70,13 @@ class Run:
             ) from error
         if saved.pop("format_version", None) != FORMAT_VERSION:
             raise RunError(f"{folder} was made by another version of the trainer: train again")
+        try:
+            return cls._from_saved(folder, saved)
+        except (KeyError, TypeError, RuntimeError, OSError) as error:
+            raise RunError(f"{folder} is damaged ({error}): train again") from error
+
+    @classmethod
+    def _from_saved(cls, folder: Path, saved: dict[str, Any]) -> Run:
         info = RunInfo(
             dataset=saved["dataset"],
             config=TrainConfig(**saved["config"]),

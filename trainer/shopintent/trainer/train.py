@@ -104,6 +104,7 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Prog
         visits_until=cut,
         observed_until=cut,
         horizons_s=horizons_s,
+        session_gap_s=dataset.info.session_gap_s,
         cut_before_purchase=False,
     )
     drawn = np.random.default_rng(config.seed).permutation(len(prefixes))[: config.max_prefixes]

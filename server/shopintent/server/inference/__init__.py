@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from shopintent.artifacts.signature import Signature
 from shopintent.behavior import Behavior
 
-MAX_BATCH = 64
-"""Rows of one call to a model; every model of a release must take as many."""
-
 
 @dataclass(frozen=True, eq=False)
 class Prediction:

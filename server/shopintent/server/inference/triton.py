@@ -17,10 +17,10 @@ from tokenizers import Tokenizer
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from shopintent.artifacts import signature as names
-from shopintent.artifacts.signature import Signature, Tensor
+from shopintent.artifacts.signature import MAX_BATCH, Signature, Tensor
 from shopintent.behavior import Behavior
 from shopintent.server.errors import ModelUnavailable
-from shopintent.server.inference import MAX_BATCH, ModelDescription, Prediction
+from shopintent.server.inference import ModelDescription, Prediction
 
 MAX_TEXTS = 16
 """Texts of one call to the text encoder: a search query waits behind no more than these."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shopintent.artifacts import signature
-from shopintent.artifacts.signature import FINGERPRINT_PARAMETER, Signature, Tensor
+from shopintent.artifacts.signature import FINGERPRINT_PARAMETER, MAX_BATCH, Signature, Tensor
 from shopintent.server.errors import IndexUnavailable, ModelUnavailable, ReleaseMismatch
 from shopintent.server.index import ProductIndex
-from shopintent.server.inference import MAX_BATCH, ModelDescription, ModelRepository
+from shopintent.server.inference import ModelDescription, ModelRepository
 from shopintent.server.releases.monitor import Check, Component
 from shopintent.server.releases.release import Release
 

@@ -109,6 +109,7 @@ def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool
         visits_until=until + 1 if held_out else cut,
         observed_until=until if held_out else cut,
         horizons_s=run.info.horizons_s,
+        session_gap_s=run.info.model.session_gap_s,
         cut_before_purchase=True,
     )
 
@@ -172,11 +173,13 @@ def judge_actions(
     run: Run, learned: Prefixes, held_out: Prefixes, predictions: Predictions
 ) -> dict[str, ActionMetrics | None]:
     """Compares the next action with how often each action came before."""
-    counts = np.bincount(learned.next_actions, minlength=len(run.info.actions)) + 1.0
-    constant = np.tile(counts / counts.sum(), (len(held_out), 1))
+    past = learned.next_actions[learned.next_actions >= 0]
+    counts = np.bincount(past, minlength=len(run.info.actions)) + 1.0
+    known = held_out.next_actions >= 0
+    came = held_out.next_actions[known]
     return {
-        MODEL: action_metrics(predictions.next_actions.astype(np.float64), held_out.next_actions),
-        CONSTANT: action_metrics(constant, held_out.next_actions),
+        MODEL: action_metrics(predictions.next_actions[known].astype(np.float64), came),
+        CONSTANT: action_metrics(np.tile(counts / counts.sum(), (len(came), 1)), came),
     }
 
 
