@@ -152,7 +152,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder to write the run to.")],
     holdout_days: Annotated[
         float | None,
-        typer.Option(help="Hold out the last days. Default: 20 % of the log."),
+        typer.Option(help="Hold out the last days. Default: the newest 20 % of the events."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = DEFAULT.seed,
     max_epochs: Annotated[int, typer.Option(min=1)] = DEFAULT.max_epochs,

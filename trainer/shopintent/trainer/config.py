@@ -12,11 +12,11 @@ class TrainConfig:
     seed: int = 7
     # What is held out
     holdout_share: float = 0.2
-    """The newest share of the log's time that only `evaluate` sees."""
+    """The newest share of the events, which only `evaluate` sees."""
     holdout_days: float | None = None
     """The same in days; wins over `holdout_share`."""
     validation_share: float = 0.1
-    """The newest share of what is learned from, which only tells when to stop."""
+    """The newest share of the other events, which only tells when to stop."""
     # The network
     d_model: int = 64
     n_layers: int = 2

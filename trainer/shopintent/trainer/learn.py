@@ -5,6 +5,7 @@ best.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -24,7 +25,9 @@ from shopintent.trainer.sequences import Batch
 
 MAX_SCORES = 12_000_000
 """Next-product scores a batch; where there would be more, a random part of the requests counts."""
-WARM_UP_STEPS = 100
+WARM_UP_STEPS = 50
+MIN_STEPS = 100
+"""Batches an epoch at least: a small log is passed over several times before it is judged again."""
 
 
 class Losses(NamedTuple):
@@ -59,7 +62,7 @@ def learn(
     for epoch in range(config.max_epochs):
         network.train()
         trained = []
-        for batch in training.shuffled(rng):
+        for batch in epoch_of(training, rng):
             losses = batch_losses(network, sampler, batch)
             optimizer.zero_grad()
             losses.total(config).backward()  # type: ignore[no-untyped-call]
@@ -82,6 +85,15 @@ def learn(
     on_progress("training, seconds at most", seconds, seconds)
     network.load_state_dict(best_state)
     return history, best_epoch
+
+
+def epoch_of(training: Batches, rng: np.random.Generator) -> Iterator[Batch]:
+    """Yields whole passes over the windows, as many as make MIN_STEPS batches."""
+    steps = 0
+    while steps < MIN_STEPS:
+        for batch in training.shuffled(rng):
+            steps += 1
+            yield batch
 
 
 def batch_losses(network: IntentNetwork, sampler: CandidateSampler, batch: Batch) -> Losses:

@@ -23,7 +23,7 @@ from shopintent.trainer.prefixes import Prefixes
 
 MIN_POSITIVES = 20
 """With fewer purchases to go by, only their rate can be told."""
-PENALTIES = (1e-3, 1e-2)
+PENALTIES = (1e-3, 1e-2, 1e-1)
 """Inverse strengths of the penalty, sklearn's C."""
 FOLDS = 3
 NEWEST_SHARE = 0.5

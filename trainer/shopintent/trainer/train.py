@@ -30,6 +30,7 @@ from shopintent.trainer.training_data import (
     horizons,
     load_catalog,
     load_inputs,
+    newest_share_from,
 )
 
 
@@ -84,7 +85,7 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Prog
     sequences = inputs.sequences
     check_enough(sequences, cut)
     start = dataset.info.observed_from
-    validate_from = int(cut - (cut - start) * config.validation_share)
+    validate_from = newest_share_from(dataset, config.validation_share, before=cut)
     training, validation = (
         Batches(
             sequences,

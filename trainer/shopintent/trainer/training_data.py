@@ -31,15 +31,31 @@ class TrainingDataError(ValueError):
 
 
 def cut_time(dataset: Dataset, *, holdout_share: float, holdout_days: float | None) -> int:
-    """Returns the time from which on events are held out."""
-    span = dataset.info.observed_until - dataset.info.observed_from
-    held_out = span * holdout_share if holdout_days is None else holdout_days * 86_400
-    if not 0 < held_out < span:
+    """Returns the time from which on events are held out.
+
+    That is the newest share of the events, or more where they take less than twice the shortest
+    horizon: else no purchase could be judged.
+    """
+    info = dataset.info
+    if holdout_days is None:
+        judged_s = 2 * horizons(dataset)[0]
+        cut = newest_share_from(dataset, holdout_share, before=info.observed_until)
+        cut = min(cut, info.observed_until - judged_s)
+    else:
+        cut = int(info.observed_until - holdout_days * 86_400)
+    if not info.observed_from < cut < info.observed_until:
+        hours = (info.observed_until - info.observed_from) / 3_600
         raise TrainingDataError(
-            f"the log spans {span / 86_400:.2f} days, so {held_out / 86_400:.2f} days cannot be "
-            "held out; give a smaller --holdout-days"
+            f"the log spans {hours:.1f} hours: too little to learn from one part and judge on "
+            "another; give more of the log, or another --holdout-days"
         )
-    return int(dataset.info.observed_until - held_out)
+    return cut
+
+
+def newest_share_from(dataset: Dataset, share: float, *, before: int) -> int:
+    """Returns the time from which on the newest share of the events before a time happened."""
+    times = dataset.events().filter(pl.col("event_time") < before).select("event_time")
+    return int(times.quantile(1 - share, "higher").collect().item() or 0)
 
 
 def horizons(dataset: Dataset) -> tuple[int, ...]:
