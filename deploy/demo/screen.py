@@ -60,7 +60,7 @@ def title_of(product: Product) -> str:
     if product.title:
         return product.title
     category = f" (category {product.categories[0]})" if product.categories else ""
-    return f"item {product.id}{category}"
+    return f"{product.brand} item {product.id}{category}".strip()
 
 
 def show_answer(

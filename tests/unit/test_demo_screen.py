@@ -80,6 +80,7 @@ def test_a_degraded_answer_says_why() -> None:
 def test_a_product_without_a_title_is_named_by_id_and_category() -> None:
     assert title_of(UNTITLED) == "item 17 (category 4801426)"
     assert title_of(Product(id="17")) == "item 17"
+    assert title_of(Product(id="17", brand="samsung")) == "samsung item 17"
     console = Console(record=True, width=110)
     show_answer(console, intent(0.5, 0.1), recommended(UNTITLED), before=None)
     assert console.export_text().count("4801426") == 1
