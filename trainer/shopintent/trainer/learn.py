@@ -26,7 +26,7 @@ from shopintent.trainer.sequences import Batch
 MAX_SCORES = 12_000_000
 """Next-product scores a batch; where there would be more, a random part of the requests counts."""
 WARM_UP_STEPS = 50
-MIN_STEPS = 100
+MIN_STEPS = 40
 """Batches an epoch at least: a small log is passed over several times before it is judged again."""
 
 

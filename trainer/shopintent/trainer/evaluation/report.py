@@ -178,7 +178,10 @@ def plot_purchases(result: PurchaseResult) -> Figure:
     calibration, roc = figure.subplots(1, 2)
     highest = 0.0
     for color, (name, probabilities) in zip(COLORS, result.probabilities.items(), strict=False):
-        bins = reliability(probabilities, result.labels)
+        # One probability for all is one point, whose bins would only differ by chance.
+        constant = bool((probabilities == probabilities[0]).all())
+        whole = [(probabilities[0], float(result.labels.mean()), len(probabilities))]
+        bins = whole if constant else reliability(probabilities, result.labels)
         calibration.plot(
             [mean for mean, _, _ in bins],
             [share for _, share, _ in bins],
