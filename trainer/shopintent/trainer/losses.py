@@ -20,7 +20,7 @@ def product_loss(scores: Tensor, targets: Tensor, log_inclusion: Tensor) -> Tens
     softmax with logQ correction (Bengio and Senecal 2008; Yi et al. 2019). Zeros for a full
     softmax.
     """
-    return F.cross_entropy(scores - log_inclusion, targets)
+    return F.cross_entropy(scores - log_inclusion, targets) if len(targets) else scores.sum() * 0.0
 
 
 def log_inclusion(shares: Tensor, n_targets: int, n_negatives: int, n_products: int) -> Tensor:
