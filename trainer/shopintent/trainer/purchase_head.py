@@ -86,8 +86,7 @@ def fit_purchase_head(network: IntentNetwork, requests: PurchaseRequests) -> Non
 def fit_horizon(requests: HorizonRequests) -> tuple[NDArray[np.float64], float]:
     """Returns the calibrated weights and bias of one horizon."""
     inputs, bought = requests.inputs, requests.bought
-    n_groups = len(np.unique(requests.shoppers))
-    if n_groups < FOLDS or min(bought.sum(), (~bought).sum()) < MIN_POSITIVES:
+    if not enough_to_fit(requests):
         rate = (bought.sum() + 0.5) / (len(bought) + 1.0)
         return np.zeros(inputs.shape[1]), float(np.log(rate / (1 - rate)))
     # Log odds of every request by a fit that has not seen its shopper, for each penalty.
@@ -100,6 +99,16 @@ def fit_horizon(requests: HorizonRequests) -> tuple[NDArray[np.float64], float]:
     weights = fitted.coef_[0] / scaler.scale_
     bias = float(fitted.intercept_[0] - weights @ scaler.mean_)
     return weights * slope, bias * slope + intercept
+
+
+def enough_to_fit(requests: HorizonRequests) -> bool:
+    """Returns whether enough shoppers buy, and do not, to fit to some and calibrate on others."""
+    bought = requests.bought
+    n_shoppers = len(np.unique(requests.shoppers))
+    if n_shoppers < FOLDS or min(bought.sum(), (~bought).sum()) < MIN_POSITIVES:
+        return False
+    folds = GroupKFold(FOLDS).split(requests.inputs, groups=requests.shoppers)
+    return all(0 < bought[learned].mean() < 1 for learned, _ in folds)
 
 
 def regression(penalty: float) -> Pipeline:
