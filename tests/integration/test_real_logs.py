@@ -101,15 +101,13 @@ quantity = "Quantity"
 title = "Description"
 price = "Price"
 currency = "GBP"
-[cleaning]
-max_events_per_day = 0
-max_events_per_minute = 0
 """,
         "uci.toml",
     )
     dataset = prepare(log, mapping, tmp_path / "out")
     report = dataset.report()
     assert report["rows_in"] == 525_461
+    assert "bot" not in report["dropped"]
     assert report["dropped"]["missing shopper"] == 107_927
     assert report["dropped"]["invalid quantity"] > 9_000
     assert "13085" in set(dataset.events().select("shopper_id").unique().collect()["shopper_id"])

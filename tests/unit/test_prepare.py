@@ -135,6 +135,13 @@ def test_a_bot_is_dropped_with_all_its_events(tmp_path: Path) -> None:
     assert any("1 shoppers were taken for bots" in w for w in dataset.report()["warnings"])
 
 
+def test_whoever_buys_whole_orders_at_once_is_no_bot(tmp_path: Path) -> None:
+    lines = [f"shop,buy,{NOW - 9000 + i // 40 * 60},P{i},,,2,3,Acme" for i in range(400)]
+    dataset = run(tmp_path, GOOD + lines)
+    assert dropped(dataset) == {}
+    assert dataset.info.n_events == len(GOOD) + 400
+
+
 def test_limits_on_bots_can_be_switched_off(tmp_path: Path) -> None:
     bot = [f"bot,view,{NOW - 3000 + i},P{i % 50},,,,1,Acme" for i in range(360)]
     mapping = MAPPING + "[cleaning]\nmax_events_per_minute = 0\n"

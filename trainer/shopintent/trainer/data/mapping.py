@@ -75,9 +75,9 @@ class Cleaning:
 
     duplicates: str = "drop"
     max_events_per_day: int = 1000
-    """A shopper with more events on one day (UTC) is a bot."""
+    """A shopper with more events on one day (UTC), purchases aside, is a bot."""
     max_events_per_minute: int = 30
-    """A shopper above it in bot_minutes different minutes is a bot."""
+    """A shopper above it, purchases aside, in bot_minutes different minutes is a bot."""
     bot_minutes: int = 5
     earliest: int = 946_684_800
     """Unix time; 2000-01-01 unless told."""

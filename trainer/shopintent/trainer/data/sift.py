@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from shopintent.behavior.events import PURCHASE
 from shopintent.trainer.data.mapping import Cleaning
 
 SAME_EVENT = (
@@ -27,8 +28,12 @@ def without_duplicates(events: pl.DataFrame, cleaning: Cleaning) -> pl.DataFrame
 
 
 def bots_among(events: pl.DataFrame, cleaning: Cleaning) -> pl.DataFrame:
-    """Returns the ids of shoppers faster than people are, as one column shopper_id."""
+    """Returns the ids of shoppers faster than people are, as one column shopper_id.
+
+    Purchases do not count: the lines of one order come all at once.
+    """
     bots = events.select("shopper_id").clear()
+    events = events.filter(pl.col("event_type") != PURCHASE)
     if cleaning.max_events_per_day:
         per_day = events.group_by("shopper_id", pl.col("event_time") // DAY_S).len()
         busy = per_day.filter(pl.col("len") > cleaning.max_events_per_day)

@@ -59,6 +59,8 @@ class Evaluation:
     """Everything that the report says."""
 
     n_samples: int
+    n_undecided: int
+    """Samples whose visit holds no purchase yet: those that purchases are judged on."""
     n_shoppers: int
     n_cold_shoppers: int
     """Shoppers that training never saw."""
@@ -75,7 +77,7 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
     catalog = load_catalog(dataset, run.info.cut_time)
     inputs = load_inputs(dataset, run.tokenizer, encoder, catalog, run.info.actions, on_progress)
     sequences = inputs.sequences
-    held_out = prefixes(run, dataset, sequences, held_out=True)
+    held_out = prefixes(run, dataset, sequences, held_out=True, cut_before_purchase=False)
     if not len(held_out):
         raise EvaluationError("no visit starts in the held-out time: hold out more of the log")
     predictions = predict(
@@ -85,11 +87,22 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
         held_out.request_times,
         on_progress,
     )
-    learned = prefixes(run, dataset, sequences, held_out=False)
+    learned = prefixes(run, dataset, sequences, held_out=False, cut_before_purchase=True)
+    undecided = prefixes(run, dataset, sequences, held_out=True, cut_before_purchase=True)
+    judged = np.isin(held_out.ends, undecided.ends)
     cold = cold_samples(run, sequences, held_out)
-    purchases = judge_purchases(run, sequences, learned, held_out, cold, predictions, on_progress)
+    purchases = judge_purchases(
+        run,
+        sequences,
+        learned,
+        held_out.take(judged),
+        cold[judged],
+        predictions.purchases[judged],
+        on_progress,
+    )
     return Evaluation(
         n_samples=len(held_out),
+        n_undecided=len(undecided),
         n_shoppers=len(np.unique(held_out.shoppers)),
         n_cold_shoppers=len(np.unique(held_out.shoppers[cold])),
         purchases=purchases,
@@ -99,7 +112,9 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
     )
 
 
-def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool) -> Prefixes:
+def prefixes(
+    run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool, cut_before_purchase: bool
+) -> Prefixes:
     """Returns the prefixes of the held-out visits, or of those before them."""
     cut, until = run.info.cut_time, dataset.info.observed_until
     return visit_prefixes(
@@ -110,7 +125,7 @@ def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool
         observed_until=until if held_out else cut,
         horizons_s=run.info.horizons_s,
         session_gap_s=run.info.model.session_gap_s,
-        cut_before_purchase=True,
+        cut_before_purchase=cut_before_purchase,
     )
 
 
@@ -127,7 +142,7 @@ def judge_purchases(
     learned: Prefixes,
     held_out: Prefixes,
     cold: NDArray[np.bool_],
-    predictions: Predictions,
+    predicted: NDArray[np.float32],
     on_progress: Progress,
 ) -> list[PurchaseResult]:
     """Compares purchase probabilities with a constant and with counts in a logistic regression."""
@@ -143,7 +158,7 @@ def judge_purchases(
         past = learned.purchase_labels[fit, horizon]
         rate = float(past.mean()) if len(past) else 0.0
         probabilities = {
-            MODEL: predictions.purchases[known, horizon].astype(np.float64),
+            MODEL: predicted[known, horizon].astype(np.float64),
             CONSTANT: np.full(len(labels), rate),
         }
         baseline = fit_logistic_regression(learned_counts[fit], past)

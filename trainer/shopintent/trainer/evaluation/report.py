@@ -47,6 +47,7 @@ def as_json(run: Run, dataset: Dataset, evaluation: Evaluation) -> dict[str, Any
         "dataset": dataset.info.mapping,
         "cut_time": run.info.cut_time,
         "samples": evaluation.n_samples,
+        "undecided_samples": evaluation.n_undecided,
         "shoppers": evaluation.n_shoppers,
         "cold_shoppers": evaluation.n_cold_shoppers,
         "purchase": [
@@ -73,8 +74,9 @@ def as_markdown(run: Run, dataset: Dataset, evaluation: Evaluation) -> str:
         "",
         f"{info.n_shoppers:,} shoppers, {info.n_products:,} products, {info.n_events:,} events. "
         f"Held out: all visits that start from {cut} UTC on. Judged: {evaluation.n_samples:,} "
-        f"prefixes of visits (after 1, 2, 3, 5, 10 and 20 events, cut before the visit's first "
-        f"purchase) of {evaluation.n_shoppers:,} shoppers, {evaluation.n_cold_shoppers:,} of whom "
+        f"prefixes of visits (after 1, 2, 3, 5, 10 and 20 events; for purchases the "
+        f"{evaluation.n_undecided:,} in which nothing was bought yet) of "
+        f"{evaluation.n_shoppers:,} shoppers, {evaluation.n_cold_shoppers:,} of whom "
         "training never saw. Asked right after the last event of the prefix; the time of what "
         f"comes next is not known. Seed {config.seed}.",
         "",
@@ -104,7 +106,12 @@ def purchase_section(result: PurchaseResult) -> list[str]:
     """Returns the part of the report about one horizon."""
     title = f"## Purchase within {horizon_name(result.horizon_s)}"
     if not len(result.labels):
-        return [title, "", "The log ends too early after the held-out visits to judge this.", ""]
+        return [
+            title,
+            "",
+            "No visit can be judged: each starts with a purchase, or the log ends too early.",
+            "",
+        ]
     overall = {name: slices["all"] for name, slices in result.by_model.items()}
     own = {name: metrics for name, metrics in result.by_model[MODEL].items() if name != "all"}
     return [
