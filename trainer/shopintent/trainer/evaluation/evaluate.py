@@ -87,6 +87,7 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
         held_out.request_times,
         on_progress,
     )
+    before = prefixes(run, dataset, sequences, held_out=False, cut_before_purchase=False)
     learned = prefixes(run, dataset, sequences, held_out=False, cut_before_purchase=True)
     undecided = prefixes(run, dataset, sequences, held_out=True, cut_before_purchase=True)
     judged = np.isin(held_out.ends, undecided.ends)
@@ -106,7 +107,7 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
         n_shoppers=len(np.unique(held_out.shoppers)),
         n_cold_shoppers=len(np.unique(held_out.shoppers[cold])),
         purchases=purchases,
-        actions=judge_actions(run, learned, held_out, predictions),
+        actions=judge_actions(run, before, held_out, predictions),
         products=judge_products(run, inputs, catalog, held_out, predictions, on_progress),
         n_next_products=int((next_products(sequences, held_out) > 0).sum()),
     )
@@ -185,10 +186,10 @@ def slices_of(lengths: NDArray[np.int64], cold: NDArray[np.bool_]) -> dict[str, 
 
 
 def judge_actions(
-    run: Run, learned: Prefixes, held_out: Prefixes, predictions: Predictions
+    run: Run, before: Prefixes, held_out: Prefixes, predictions: Predictions
 ) -> dict[str, ActionMetrics | None]:
     """Compares the next action with how often each action came before."""
-    past = learned.next_actions[learned.next_actions >= 0]
+    past = before.next_actions[before.next_actions >= 0]
     counts = np.bincount(past, minlength=len(run.info.actions)) + 1.0
     known = held_out.next_actions >= 0
     came = held_out.next_actions[known]
