@@ -28,6 +28,17 @@ def requests(
     return events, event_times, (events[:, :, 0] != 0).sum(1, keepdim=True), request_time
 
 
+def rising(probabilities: Tensor) -> Tensor:
+    """Returns [..., H] in which a longer horizon is at least as likely as a shorter one.
+
+    The horizons are fitted one by one, so that noise could turn them around.
+    """
+    columns = list(probabilities.unbind(-1))
+    for horizon in range(1, len(columns)):
+        columns[horizon] = torch.maximum(columns[horizon], columns[horizon - 1])
+    return torch.stack(columns, dim=-1)
+
+
 class ServedIntent(nn.Module):
     """The graph that serves: one request of every behavior, to calibrated probabilities."""
 
@@ -40,7 +51,7 @@ class ServedIntent(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """[B, T, 8], [B, T] and [B, 1] to [B, A], [B, H] and [B, D]; see artifacts.signature."""
         answers = self.network(*requests(events, event_times, request_time))
-        purchases = torch.sigmoid(answers.purchase_logits)
+        purchases = rising(torch.sigmoid(answers.purchase_logits))
         actions = torch.softmax(answers.action_logits, dim=-1)
         return actions.squeeze(1), purchases.squeeze(1), answers.behavior_embedding.squeeze(1)
 
