@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deploy.demo.processes import ProcessError, clean_environment
+from deploy.triton.parent import ending_with_this_process
 from shopintent.artifacts import ReleasesRoot
 
 TRAINER = Path(sys.executable).with_name("shopintent-trainer")
@@ -106,7 +107,9 @@ def trainer(console: Console, command: str, *arguments: str) -> None:
     console.rule(f"[bold]{command}[/]", align="left")
     started = time.monotonic()
     line = [str(TRAINER), command, *arguments]
-    status = subprocess.run(line, check=False, env=clean_environment()).returncode
+    status = subprocess.run(
+        ending_with_this_process(line), check=False, env=clean_environment()
+    ).returncode
     if status != 0:
         raise ProcessError(
             f"shopintent-trainer {command} ended with status {status}; mend what it says above, "

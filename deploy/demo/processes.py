@@ -1,4 +1,4 @@
-"""Child processes that never outlive the block that started them."""
+"""Child processes that outlive neither the block that started them nor this process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from deploy.triton.parent import ending_with_this_process
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
@@ -60,14 +62,20 @@ class Process:
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], log_file: Path) -> Iterator[Process]:
-    """Runs a command beside this process and ends it with the block, whatever happens there."""
+def running(
+    name: str, command: Sequence[str], log_file: Path, *, folder: Path | None = None
+) -> Iterator[Process]:
+    """Runs a command beside this process and ends it with the block, whatever happens there.
+
+    It runs in `folder`, or where this process does. It ends too when this process is killed.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("wb") as log:
         # A session of its own: Ctrl-C reaches this process alone, which then ends its children in
         # the right order.
         popen = subprocess.Popen(
-            command,
+            ending_with_this_process(command),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -21,7 +21,7 @@ from shopintent.artifacts.layout import (
     text_encoder_model,
 )
 
-LAUNCHER = Path(__file__).parents[1] / "triton" / "launch.py"
+ROOT = Path(__file__).resolve().parents[2]
 SERVER = Path(sys.executable).with_name("shopintent-server")
 
 
@@ -92,15 +92,15 @@ def triton(
     ]
     command = [
         sys.executable,
-        str(LAUNCHER),
+        "-m",
+        "deploy.triton",
         "serve",
-        f"--model-repository={releases.model_repository}",
+        f"--model-repository={releases.model_repository.absolute()}",
         *(f"--load-model={model}" for model in models),
         f"--grpc-port={grpc_port}",
         f"--ready-file={fresh(logs / 'triton.json')}",
-        "--exit-with-parent",
     ]
-    with running("Triton", command, logs / "triton.log") as process:
+    with running("Triton", command, logs / "triton.log", folder=ROOT) as process:
         process.wait_until((logs / "triton.json").exists)
         yield process, json.loads((logs / "triton.json").read_text(encoding="utf-8"))["grpc"]
 

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from support.triton import LAUNCHER, Ready, TritonDidNotStartError, triton_server
+from support.triton import LAUNCHER, ROOT, Ready, TritonDidNotStartError, triton_server
 
 TABLE = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
 
@@ -289,11 +289,11 @@ def test_nothing_is_left_when_tritonserver_itself_is_killed(repository: Path) ->
 
 
 def test_the_launcher_ends_with_its_parent_when_asked_to(tmp_path: Path, repository: Path) -> None:
-    launcher = [sys.executable, str(LAUNCHER), "serve", f"--model-repository={repository}"]
+    launcher = [*LAUNCHER, "serve", f"--model-repository={repository}"]
     options = [f"--ready-file={tmp_path / 'ready'}", "--exit-with-parent"]
     start = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(600)"
     with subprocess.Popen(
-        [sys.executable, "-c", start, *launcher, *options], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", start, *launcher, *options], cwd=ROOT, stderr=subprocess.DEVNULL
     ) as parent:
         eventually((tmp_path / "ready").exists)
         ready = json.loads((tmp_path / "ready").read_text())
@@ -312,12 +312,20 @@ def test_a_port_in_use_is_named_with_its_option(triton: Ready, repository: Path)
 def test_serve_before_setup_names_the_command(tmp_path: Path, repository: Path) -> None:
     done = launch("serve", f"--model-repository={repository}", f"--home={tmp_path}")
     assert done.returncode == 1
-    assert f"launch.py setup --home {tmp_path}" in done.stderr
+    assert f"-m deploy.triton setup --home {tmp_path}" in done.stderr
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(LAUNCHER), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    """Runs the launcher to its end, from another folder than the root."""
+    return subprocess.run(
+        [*LAUNCHER, *arguments],
+        cwd="/",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def http_status(triton: Ready, method: str, path: str) -> int:

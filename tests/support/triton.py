@@ -1,4 +1,4 @@
-"""A real tritonserver for tests, started by deploy/triton/launch.py."""
+"""A real tritonserver for tests, started by deploy/triton."""
 
 import contextlib
 import json
@@ -13,7 +13,9 @@ from typing import TypedDict
 
 import pytest
 
-LAUNCHER = Path(__file__).resolve().parents[2] / "deploy" / "triton" / "launch.py"
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = [sys.executable, "-m", "deploy.triton"]
+"""The command, to be run in ROOT."""
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 
@@ -44,12 +46,13 @@ def triton_server(repository: Path, load_models: Sequence[str]) -> Iterator[Read
     with tempfile.TemporaryDirectory(prefix="triton-") as name:
         folder = Path(name)
         with (folder / "said").open("w") as said:
-            subprocess.run([sys.executable, LAUNCHER, "setup"], stderr=said, check=False)
+            subprocess.run([*LAUNCHER, "setup"], cwd=ROOT, stderr=said, check=False)
             launcher = subprocess.Popen(
-                [sys.executable, str(LAUNCHER), "serve", f"--model-repository={repository}"]
+                [*LAUNCHER, "serve", f"--model-repository={repository.absolute()}"]
                 + [f"--load-model={model}" for model in load_models]
                 + [f"--ready-file={folder / 'ready'}", f"--log-file={folder / 'log'}"]
                 + ["--exit-with-parent"],
+                cwd=ROOT,
                 stderr=said,
             )
         try:
