@@ -172,8 +172,9 @@ def test_every_horizon_is_fitted_to_its_own_known_labels() -> None:
     assert float(state[0, 0]) > 0.1
     assert int(features[1].abs().argmax()) == features.shape[1] - 1
     assert float(features[1, -1]) > 0.1
+    half = slice(n // 2, None)
     weights, bias = fit_horizon(
-        HorizonRequests(*(each[n // 2 :] for each in (inputs, bought[:, 1], shoppers, times)))
+        HorizonRequests(inputs[half], bought[half, 1], shoppers[half], times[half])
     )
     assert features[1].numpy() == pytest.approx(weights[width:], abs=1e-6)
     assert float(network.buy_state.bias.detach()[1]) == pytest.approx(bias, abs=1e-6)
