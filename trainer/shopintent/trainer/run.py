@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from shopintent.behavior import BehaviorTokenizer
@@ -68,11 +69,11 @@ class Run:
                 f"{folder} is no finished training run ({error}): make one with "
                 "`shopintent-trainer train`"
             ) from error
-        if saved.pop("format_version", None) != FORMAT_VERSION:
-            raise RunError(f"{folder} was made by another version of the trainer: train again")
         try:
+            if saved.pop("format_version", None) != FORMAT_VERSION:
+                raise RunError(f"{folder} was made by another version of the trainer: train again")
             return cls._from_saved(folder, saved)
-        except (KeyError, TypeError, RuntimeError, OSError) as error:
+        except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
             raise RunError(f"{folder} is damaged ({error}): train again") from error
 
     @classmethod
