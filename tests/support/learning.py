@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,9 @@ from shopintent.behavior.vocabulary import FIRST
 from shopintent.trainer.candidates import CandidateSampler
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.model import IntentNetwork, ModelConfig
+from shopintent.trainer.run import Run, RunInfo
 from shopintent.trainer.sequences import NEVER, Sequences
+from support.small_tokenizer import small_tokenizer
 
 VIEW, CART, BUY, LEAVE = range(4)
 """Actions; the first three are events too."""
@@ -148,3 +152,25 @@ def make_sampler(*, full_softmax_up_to: int = 100, n_negatives: int = 4) -> Cand
         n_negatives=n_negatives,
         full_softmax_up_to=full_softmax_up_to,
     )
+
+
+def make_run(folder: Path, **changes: Any) -> Run:
+    """Returns an unsaved run of a random tiny network with the tokenizer of three products."""
+    tokenizer = small_tokenizer(max_events=MODEL.max_events)
+    network = make_network(field_sizes=tokenizer.sizes, text_embedding_size=2)
+    info = RunInfo(
+        dataset="prepared",
+        config=TINY,
+        model=network.config,
+        actions=("view-product", "add-to-cart", "purchase", "leave"),
+        horizons_s=(1_800, 86_400),
+        cut_time=1_700_000_000,
+        history=(
+            {"epoch": 0, "train_action": 2.0, "validation_action": 1.5,
+             "train_product": 3.0, "validation_product": 2.5},
+            {"epoch": 1, "train_action": 1.0, "validation_action": 1.6,
+             "train_product": 2.0, "validation_product": 2.6},
+        ),
+        best_epoch=0,
+    )  # fmt: skip
+    return Run(folder, replace(info, **changes), network, tokenizer)
