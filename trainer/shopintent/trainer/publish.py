@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,11 +87,24 @@ def publish(
         run.tokenizer.save(written.behavior_tokenizer)
         shutil.copyfile(run.folder / text.TOKENIZER_FILE, written.text_tokenizer)
         manifest.save(written.manifest)
-        for model in models:
-            model.rename(root.model_repository / model.name)
-        written.path.rename(folder.path)
+        move_all(
+            [(each, root.model_repository / each.name) for each in models]
+            + [(written.path, folder.path)]
+        )
     root.set_current(release_id)
     return manifest
+
+
+def move_all(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Moves folders one after the other, all or none. Raises PublishError."""
+    with ExitStack() as undo:
+        for source, target in moves:
+            try:
+                source.rename(target)
+            except OSError as error:
+                raise PublishError(f"cannot write {target}: {error}") from error
+            undo.callback(shutil.rmtree, target)
+        undo.pop_all()
 
 
 @torch.no_grad()
