@@ -1,0 +1,130 @@
+"""The exported models: Triton's configuration and the ONNX files say what the signature says."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from shopintent.artifacts import layout, signature
+from shopintent.artifacts.signature import Signature, Tensor
+from shopintent.trainer.export import (
+    MODEL_FILE,
+    MODEL_VERSION,
+    ServedIntent,
+    model_config,
+    rising,
+)
+from support.learning import MODEL, make_network
+from support.trained import MAX_EVENTS, RELEASE, Trained
+
+ONNX_TYPES = {"tensor(int32)": "INT32", "tensor(int64)": "INT64", "tensor(float)": "FP32"}
+
+
+def parsed(text: str) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def tensors(config: model_config_pb2.ModelConfig) -> Signature:
+    def read(each: object) -> Tensor:
+        dtype = model_config_pb2.DataType.Name(each.data_type).removeprefix("TYPE_")  # type: ignore[attr-defined]
+        return Tensor(each.name, dtype, tuple(each.dims))  # type: ignore[attr-defined]
+
+    return Signature(tuple(map(read, config.input)), tuple(map(read, config.output)))
+
+
+@pytest.fixture(scope="module")
+def signatures(trained: Trained) -> dict[str, Signature]:
+    info = trained.run.info
+    text, size = info.model.text_embedding_size, info.model.d_model
+    return {
+        layout.intent_model(RELEASE): signature.intent_signature(
+            max_events=MAX_EVENTS,
+            n_actions=len(info.actions),
+            n_horizons=len(info.horizons_s),
+            embedding_size=size,
+        ),
+        layout.text_encoder_model(RELEASE): signature.text_encoder_signature(
+            text_embedding_size=text
+        ),
+        layout.product_encoder_model(RELEASE): signature.product_encoder_signature(
+            text_embedding_size=text, embedding_size=size
+        ),
+    }
+
+
+def test_the_repository_holds_exactly_the_models_of_the_release(
+    trained: Trained, signatures: dict[str, Signature]
+) -> None:
+    repository = trained.releases.model_repository
+    assert {path.name for path in repository.iterdir()} == set(signatures)
+    for name in signatures:
+        files = [path.relative_to(repository / name) for path in (repository / name).rglob("*.*")]
+        assert sorted(map(str, files)) == ["1/model.onnx", "config.pbtxt"]
+
+
+def test_every_config_parses_back_to_the_signature_and_names_the_tokenizer(
+    trained: Trained, signatures: dict[str, Signature]
+) -> None:
+    for name, expected in signatures.items():
+        text = (trained.releases.model_repository / name / "config.pbtxt").read_text()
+        config = parsed(text)
+        assert config.name == name
+        assert config.backend == "onnxruntime"
+        assert config.max_batch_size == signature.MAX_BATCH
+        assert tensors(config) == expected
+        fingerprint = config.parameters[signature.FINGERPRINT_PARAMETER].string_value
+        assert fingerprint == trained.run.tokenizer.fingerprint
+
+
+def test_every_graph_reads_and_writes_its_signature(
+    trained: Trained, signatures: dict[str, Signature]
+) -> None:
+    for name, expected in signatures.items():
+        path = trained.releases.model_repository / name / str(MODEL_VERSION) / MODEL_FILE
+        session = onnxruntime.InferenceSession(str(path))
+        for tensor, found in zip(
+            (*expected.inputs, *expected.outputs),
+            (*session.get_inputs(), *session.get_outputs()),
+            strict=True,
+        ):
+            assert found.name == tensor.name
+            assert ONNX_TYPES[found.type] == tensor.dtype
+            assert isinstance(found.shape[0], str), "the batch may have any size"
+            for size, dim in zip(found.shape[1:], tensor.shape, strict=True):
+                assert isinstance(size, str) if dim == signature.ANY else size == dim
+
+
+def test_a_config_bounds_the_queue_and_what_waits_in_it() -> None:
+    model = Signature((Tensor("a", "INT64", (signature.ANY,)),), (Tensor("b", "FP32", (3,)),))
+    config = parsed(model_config("m", model, {"key": "value"}))
+    policy = config.dynamic_batching.default_queue_policy
+    assert policy.max_queue_size > 0
+    assert policy.default_timeout_microseconds > 0
+    assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+    assert tensors(config) == model
+    assert config.parameters["key"].string_value == "value"
+
+
+def test_a_longer_horizon_is_at_least_as_likely() -> None:
+    given = torch.tensor([[0.2, 0.1, 0.3], [0.1, 0.2, 0.3], [0.5, 0.1, 0.2]])
+    expected = [[0.2, 0.2, 0.3], [0.1, 0.2, 0.3], [0.5, 0.5, 0.5]]
+    assert np.array_equal(rising(given).numpy(), np.array(expected, np.float32))
+
+
+def test_the_served_network_answers_a_request_that_sees_all_events() -> None:
+    network = make_network()
+    events = torch.zeros(2, MODEL.max_events, 8, dtype=torch.int32)
+    events[0, :5] = 2
+    events[1, :1] = 3
+    times = torch.where(events[..., 0] > 0, 1_700_000_000, 0)
+    asked = torch.full((2, 1), 1_700_000_100)
+    with torch.no_grad():
+        actions, purchases, embedding = ServedIntent(network)(events, times, asked)
+        answers = network(events.long(), times, torch.tensor([[5], [1]]), asked)
+    assert torch.allclose(actions, answers.action_logits.softmax(-1).squeeze(1))
+    assert torch.allclose(purchases, rising(answers.purchase_logits.sigmoid()).squeeze(1))
+    assert torch.allclose(embedding, answers.behavior_embedding.squeeze(1))

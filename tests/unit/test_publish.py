@@ -1,0 +1,209 @@
+"""Publishing: a whole release or nothing, never over another one, and never a wrong graph."""
+
+from __future__ import annotations
+
+import shutil
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shopintent.artifacts import Manifest, ReleasesRoot, layout, read_products
+from shopintent.behavior import BehaviorTokenizer
+from shopintent.behavior.vocabulary import UNKNOWN
+from shopintent.trainer import publish as publishing
+from shopintent.trainer.data.progress import silent
+from shopintent.trainer.export import MODEL_FILE, MODEL_VERSION
+from shopintent.trainer.publish import PublishError, check_export, new_release_id, publish
+from shopintent.trainer.run import Run
+from shopintent.trainer.text import TextEncoder
+from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
+from support.trained import RELEASE, Trained
+
+
+@pytest.fixture
+def quick_export(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies the graphs of the release that is there instead of exporting them again."""
+    there = trained.releases.model_repository
+
+    def export_models(run: Run, release_id: str, repository: Path) -> list[Path]:
+        names = (layout.intent_model, layout.text_encoder_model, layout.product_encoder_model)
+        return [
+            shutil.copytree(there / name(RELEASE), repository / name(release_id)) for name in names
+        ]
+
+    monkeypatch.setattr(publishing, "export_models", export_models)
+
+
+@pytest.fixture(scope="module")
+def inputs(trained: Trained) -> Inputs:
+    run = trained.run
+    catalog = load_catalog(trained.dataset, run.info.cut_time)
+    encoder = TextEncoder.open(run.folder)
+    return load_inputs(trained.dataset, run.tokenizer, encoder, catalog, run.info.actions, silent)
+
+
+def everything_in(root: Path) -> list[str]:
+    """Returns every file under the root, hidden ones too."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_a_release_is_whole_and_current(trained: Trained) -> None:
+    root = trained.releases
+    assert root.current() == RELEASE
+    assert root.release_ids() == [RELEASE]
+    folder = root.release(RELEASE)
+    manifest = Manifest.load(folder.manifest)
+    assert manifest.release_id == RELEASE
+    assert manifest.behavior_fingerprint == trained.run.tokenizer.fingerprint
+    assert BehaviorTokenizer.load(folder.behavior_tokenizer).fingerprint == (
+        manifest.behavior_fingerprint
+    )
+    assert manifest.actions == trained.run.info.actions
+    assert manifest.horizons_s == trained.run.info.horizons_s
+    assert manifest.embedding_size == trained.run.info.model.d_model
+    assert manifest.max_text_tokens == trained.run.info.config.max_text_tokens
+    assert manifest.session_gap_s == trained.dataset.info.session_gap_s
+    assert folder.text_tokenizer.is_file()
+    assert not [path for path in everything_in(root.path) if path.startswith(".")]
+
+
+def test_the_collection_is_the_catalog_most_popular_first(trained: Trained) -> None:
+    folder = trained.releases.release(RELEASE)
+    manifest = Manifest.load(folder.manifest)
+    products = list(read_products(folder))
+    assert manifest.n_products == len(products) == trained.dataset.info.n_products
+    assert {p.product.product_id: p.product for p in products} == {
+        each.product_id: each for each in trained.dataset.products()
+    }
+    assert list(manifest.popularity) == sorted(manifest.popularity, reverse=True)
+    week = trained.run.info.cut_time - 604_800
+    seen = trained.dataset.events().collect()
+    for product, expected in list(zip(products, manifest.popularity, strict=True))[:10]:
+        times = seen.filter(seen["product_id"] == product.product.product_id)["event_time"]
+        assert times.is_between(week, trained.run.info.cut_time, closed="left").sum() == expected
+
+
+def test_products_carry_their_embedding_and_content(trained: Trained, inputs: Inputs) -> None:
+    tokenizer, network = trained.run.tokenizer, trained.run.network
+    products = list(read_products(trained.releases.release(RELEASE)))
+    known = 0
+    for row, indexed in enumerate(products):
+        content = inputs.content[row]
+        token = tokenizer.products.lookup(indexed.product.product_id)
+        if token != UNKNOWN:
+            known += 1
+            assert np.array_equal(content, tokenizer.product_table[token])
+        assert np.array_equal(indexed.content, content)
+        tokens = torch.tensor(tokenizer.encode_product(indexed.product.product_id, content))
+        with torch.no_grad():
+            embedding = network.products(tokens, torch.tensor(inputs.text_embeddings[row]))
+        assert indexed.embedding == pytest.approx(embedding.numpy(), abs=1e-5)
+    assert 0 < known < len(products)
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_another_release_becomes_current_and_leaves_the_first(
+    trained: Trained, tmp_path: Path
+) -> None:
+    root = ReleasesRoot(tmp_path / "releases")
+    for release_id in ("first", "second"):
+        publish(trained.run, trained.dataset, root, release_id, silent)
+        assert root.current() == release_id
+    assert root.release_ids() == ["first", "second"]
+    assert len(list(root.model_repository.iterdir())) == 6
+
+
+@pytest.mark.usefixtures("quick_export")
+@pytest.mark.parametrize(
+    "breaks", ["check_export", "embed_products", "write_products", "manifest", "move 2", "move 4"]
+)
+def test_a_failure_in_the_middle_leaves_nothing_and_the_same_id_can_be_given_again(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    root = ReleasesRoot(tmp_path / "releases")
+    publish(trained.run, trained.dataset, root, "first", silent)
+    before = everything_in(root.path)
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    moves = 0
+    rename = Path.rename
+
+    def fail_to_move(self: Path, target: Path) -> Path:
+        nonlocal moves
+        moves += 1
+        if moves == int(breaks.split()[-1]):
+            raise OSError("no space left")
+        return rename(self, target)
+
+    with monkeypatch.context() as broken:
+        if breaks.startswith("move"):
+            broken.setattr(Path, "rename", fail_to_move)
+        elif breaks == "manifest":
+            broken.setattr(Manifest, "save", fail)
+        else:
+            broken.setattr(publishing, breaks, fail)
+        with pytest.raises((OSError, PublishError), match="no space left"):
+            publish(trained.run, trained.dataset, root, "second", silent)
+    assert everything_in(root.path) == before
+    assert root.current() == "first"
+    assert root.release_ids() == ["first"]
+
+    publish(trained.run, trained.dataset, root, "second", silent)
+    assert root.current() == "second"
+
+
+def test_an_existing_release_is_never_replaced(trained: Trained) -> None:
+    before = everything_in(trained.releases.path)
+    manifest = trained.releases.release(RELEASE).manifest.read_bytes()
+    with pytest.raises(PublishError, match="exists: a release never changes"):
+        publish(trained.run, trained.dataset, trained.releases, RELEASE, silent)
+    assert everything_in(trained.releases.path) == before
+    assert trained.releases.release(RELEASE).manifest.read_bytes() == manifest
+
+
+@pytest.mark.parametrize("release_id", ["", "Spring", "a b", "../a", "-a", "a" * 64, "été", "a_b"])
+def test_a_bad_release_id_is_refused(trained: Trained, tmp_path: Path, release_id: str) -> None:
+    root = ReleasesRoot(tmp_path / "releases")
+    with pytest.raises(PublishError, match="is no release id: use up to 63"):
+        publish(trained.run, trained.dataset, root, release_id, silent)
+    assert not root.path.exists()
+
+
+def test_the_default_id_is_valid_and_names_the_tokenizer(trained: Trained) -> None:
+    release_id = new_release_id(trained.run)
+    assert layout.RELEASE_ID.fullmatch(release_id)
+    assert release_id.endswith(trained.run.tokenizer.fingerprint[:8])
+
+
+def graph_of(trained: Trained) -> Path:
+    folder = trained.releases.model_repository / layout.intent_model(RELEASE)
+    return folder / str(MODEL_VERSION) / MODEL_FILE
+
+
+def test_the_graph_of_the_network_passes(trained: Trained, inputs: Inputs) -> None:
+    check_export(trained.run, inputs, graph_of(trained))
+
+
+@pytest.mark.parametrize(
+    ("weight", "output"),
+    [
+        ("act.bias", "next_action_probabilities"),
+        ("buy_state.bias", "purchase_probabilities"),
+        ("behavior.bias", "behavior_embedding"),
+    ],
+)
+@pytest.mark.parametrize("change", [0.3, float("nan")])
+def test_a_graph_that_differs_is_refused_with_the_output(
+    trained: Trained, inputs: Inputs, weight: str, output: str, change: float
+) -> None:
+    network = deepcopy(trained.run.network)
+    with torch.no_grad():
+        dict(network.named_parameters())[weight].view(-1)[0] += change
+    with pytest.raises(PublishError, match=f"differs from the trained network .* {output}"):
+        check_export(replace(trained.run, network=network), inputs, graph_of(trained))
