@@ -157,6 +157,8 @@ class IntentNetwork(nn.Module):
         size = n_features(self.n_types)
         self.register_buffer("gap_edges", 2 ** torch.arange(N_GAPS - 1))
         self.act = nn.Linear(width, config.n_actions)
+        self.act_features = nn.Linear(size, config.n_actions, bias=False)
+        nn.init.zeros_(self.act_features.weight)
         self.buy_state = nn.Linear(width, config.n_horizons)
         self.buy_features = nn.Linear(size, config.n_horizons, bias=False)
         self.behavior = nn.Linear(width, width)
@@ -177,7 +179,7 @@ class IntentNetwork(nn.Module):
         state, embedding = self.observe(events, event_times, n_seen, request_times)
         features = self.features(events, event_times, n_seen, request_times)
         return Answers(
-            action_logits=self.act(state),
+            action_logits=self.act(state) + self.act_features(features),
             purchase_logits=self.buy_state(state) + self.buy_features(features),
             behavior_embedding=embedding,
         )

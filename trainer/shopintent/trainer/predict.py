@@ -73,14 +73,14 @@ def predict(
 
 
 @torch.no_grad()
-def purchase_inputs(
+def head_inputs(
     network: IntentNetwork,
     tokenizer: BehaviorTokenizer,
     behaviors: Sequence[Behavior],
     request_times: NDArray[np.int64],
     on_progress: Progress,
 ) -> NDArray[np.float32]:
-    """Returns [N, D + X]: what the purchase head sees, state and structured features."""
+    """Returns [N, D + X]: what the intent heads see, state and structured features."""
 
     def observe(events: Tensor, event_times: Tensor, request_time: Tensor) -> tuple[Tensor]:
         given = requests(events, event_times, request_time)

@@ -9,6 +9,7 @@ import torch
 
 from shopintent.behavior import product_text
 from shopintent.behavior.vocabulary import FIRST
+from shopintent.trainer.action_head import fit_action_head
 from shopintent.trainer.batches import Batches
 from shopintent.trainer.candidates import CandidateSampler
 from shopintent.trainer.config import TrainConfig
@@ -17,7 +18,7 @@ from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.fit import fit_tokenizer
 from shopintent.trainer.learn import learn
 from shopintent.trainer.model import IntentNetwork, ModelConfig
-from shopintent.trainer.predict import purchase_inputs
+from shopintent.trainer.predict import head_inputs
 from shopintent.trainer.prefixes import LEARNED_LENGTHS, visit_prefixes
 from shopintent.trainer.purchase_head import PurchaseRequests, fit_purchase_head
 from shopintent.trainer.run import Run, RunInfo
@@ -110,13 +111,14 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Prog
     )
     drawn = np.random.default_rng(config.seed).permutation(len(prefixes))[: config.max_prefixes]
     prefixes = prefixes.take(drawn)
-    seen = purchase_inputs(
+    seen = head_inputs(
         network.cpu().eval(),
         tokenizer,
         prefixes.behaviors(sequences),
         prefixes.request_times,
         on_progress,
     )
+    fit_action_head(network, seen, prefixes.next_actions, prefixes.request_times)
     fit_purchase_head(network, PurchaseRequests.of(prefixes, seen))
     info = RunInfo(
         dataset=str(dataset.folder.resolve()),
