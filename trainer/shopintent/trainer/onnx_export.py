@@ -28,7 +28,8 @@ def export_onnx(
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
             module.eval(),
-            examples,
+            # A tensor given twice would become one input, read in both places.
+            tuple(example.clone() for example in examples),
             str(path),
             input_names=list(inputs),
             output_names=list(outputs),

@@ -53,12 +53,12 @@ def load_sentence_transformer(name: str) -> SentenceTransformer:
     """
     package = name.replace("-", "_")
     location = name
-    if package.isidentifier() and util.find_spec(package) is not None:
-        location = str(import_module(package).MODEL_DIR)
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
+        if package.isidentifier() and util.find_spec(package) is not None:
+            location = str(import_module(package).MODEL_DIR)
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
         return SentenceTransformer(location, device="cpu").eval()
-    except (OSError, ValueError) as error:
+    except (AttributeError, OSError, ValueError) as error:
         raise TextEncoderError(
             f"text encoder {name!r} cannot be loaded: {error}. Give an installed model package, "
             "a folder with a sentence-transformers model, or a name that the model hub knows"
@@ -93,7 +93,13 @@ class TextEncoder:
 
     @classmethod
     def open(cls, folder: Path) -> TextEncoder:
-        """Opens what `export_text_encoder` wrote, with what `remember` added."""
+        """Opens what `export_text_encoder` wrote, with what `remember` added.
+
+        Raises TextEncoderError when it is not there.
+        """
+        for name in (MODEL_FILE, TOKENIZER_FILE):
+            if not (folder / name).is_file():
+                raise TextEncoderError(f"{folder / name} is missing: train again")
         session = onnxruntime.InferenceSession(str(folder / MODEL_FILE))
         encoder = cls(session, Tokenizer.from_file(str(folder / TOKENIZER_FILE)))
         if (folder / CACHE_FILE).exists():
