@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from shopintent.behavior import product_text
 from shopintent.trainer.config import TrainConfig
@@ -16,6 +17,7 @@ from shopintent.trainer.text import (
     TOKENIZER_FILE,
     TextEncoder,
     TextEncoderError,
+    check_export,
     load_sentence_transformer,
 )
 from support.trained import CONFIG, Trained
@@ -34,13 +36,13 @@ def folder(trained: Trained, tmp_path: Path) -> Path:
 def counted(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Returns the texts that are really encoded from here on."""
     asked: list[str] = []
-    encode = TextEncoder._encode_batch
+    cut = TextEncoder.word_pieces
 
     def watched(self: TextEncoder, texts: list[str]) -> object:
         asked.extend(texts)
-        return encode(self, texts)
+        return cut(self, texts)
 
-    monkeypatch.setattr(TextEncoder, "_encode_batch", watched)
+    monkeypatch.setattr(TextEncoder, "word_pieces", watched)
     return asked
 
 
@@ -49,6 +51,15 @@ def test_the_exported_encoder_says_what_the_model_says(folder: Path) -> None:
     model = load_sentence_transformer(TrainConfig().text_encoder)
     expected = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
     assert exported == pytest.approx(np.asarray(expected), abs=1e-4)
+
+
+def test_a_graph_that_differs_from_its_model_is_refused(folder: Path) -> None:
+    model, exported = load_sentence_transformer(CONFIG.text_encoder), TextEncoder.open(folder)
+    check_export(model, exported)
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.5)
+    with pytest.raises(TextEncoderError, match="differs from its model"):
+        check_export(model, exported)
 
 
 def test_embeddings_have_length_one_and_an_empty_text_none(folder: Path) -> None:

@@ -28,6 +28,9 @@ MODEL_FILE = "text_encoder.onnx"
 TOKENIZER_FILE = "text_tokenizer.json"
 CACHE_FILE = "text_embeddings.npz"
 BATCH = 64
+CHECKED_TEXTS = ("chair", "table", "A longer text, so that the others are padded.")
+TOLERANCE = 1e-4
+"""How far the exported graph may be from the model."""
 
 
 class TextEncoderError(ValueError):
@@ -81,6 +84,20 @@ def export_text_encoder(name: str, folder: Path, *, max_tokens: int) -> None:
         outputs=(signature.TEXT_EMBEDDING,),
         dynamic_axes=(0, 1),
     )
+    check_export(model, TextEncoder.open(folder))
+
+
+@torch.no_grad()
+def check_export(model: SentenceTransformer, exported: TextEncoder) -> None:
+    """Raises TextEncoderError unless the graph says what the model says, padding or not."""
+    ids, mask = exported.word_pieces(list(CHECKED_TEXTS))
+    expected = SentenceEmbedding(model)(torch.tensor(ids), torch.tensor(mask)).numpy()
+    distance = float(np.abs(expected - exported.run(ids, mask)).max())
+    if not distance <= TOLERANCE:
+        raise TextEncoderError(
+            f"the exported text encoder differs from its model by {distance:g}, more than "
+            f"{TOLERANCE:g}: this model cannot be exported, give another"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +143,7 @@ class TextEncoder:
         missing = sorted({text for text in wanted if text} - self.made.keys(), key=len)
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
-            self.made.update(zip(batch, self._encode_batch(batch), strict=True))
+            self.made.update(zip(batch, self.run(*self.word_pieces(batch)), strict=True))
             on_progress("embedding texts", start + len(batch), len(missing))
         embeddings = np.zeros((len(wanted), self.embedding_size), np.float32)
         for row, text in enumerate(wanted):
@@ -134,10 +151,14 @@ class TextEncoder:
                 embeddings[row] = self.made[text]
         return embeddings
 
-    def _encode_batch(self, texts: list[str]) -> NDArray[np.float32]:
+    def word_pieces(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns ids and mask, both [B, L]."""
         pieces = self.tokenizer.encode_batch(texts)
         ids = np.array([each.ids for each in pieces], np.int64)
-        mask = np.array([each.attention_mask for each in pieces], np.int64)
+        return ids, np.array([each.attention_mask for each in pieces], np.int64)
+
+    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the graph's [B, E] for word pieces and their mask [B, L]."""
         inputs = {signature.INPUT_IDS: ids, signature.ATTENTION_MASK: mask}
         (encoded,) = self.session.run(None, inputs)
         return np.asarray(encoded, np.float32)
