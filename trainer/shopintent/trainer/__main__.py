@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot
 from shopintent.behavior import TokenizerError
@@ -75,7 +77,8 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
         except (ValueError, FileNotFoundError) as error:
             if not isinstance(error, expected_errors()):
                 raise
-            console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+            line = " ".join(str(error).split())
+            console.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
             raise typer.Exit(1) from error
 
     return run
@@ -118,7 +121,7 @@ def simulate(
     config = SimulationConfig(seed=seed, n_shoppers=shoppers, n_products=products, days=days)
     with progress_bars() as progress:
         simulate_shop(out, config, progress)
-    console.print(f"a simulated shop of {shoppers:,} shoppers is in [bold]{out}[/]")
+    console.print(f"a simulated shop of {shoppers:,} shoppers is in [bold]{escape(str(out))}[/]")
 
 
 @app.command()
@@ -142,7 +145,9 @@ def prepare(
     with progress_bars() as progress:
         dataset = prepare_log(log, load_mapping(mapping), out, progress)
     console.print(Markdown((out / REPORT_TEXT_FILE).read_text(encoding="utf-8")))
-    console.print(f"{dataset.info.n_events:,} events are ready to train on in [bold]{out}[/]")
+    console.print(
+        f"{dataset.info.n_events:,} events are ready to train on in [bold]{escape(str(out))}[/]"
+    )
 
 
 @app.command()
@@ -183,7 +188,9 @@ def train(
     with progress_bars() as progress:
         run = train_run(Dataset.open(data), config, out, progress)
     epochs, best = len(run.info.history), run.info.best_epoch + 1
-    console.print(f"trained {epochs} epochs, the best was number {best}: [bold]{out}[/]")
+    console.print(
+        f"trained {epochs} epochs, the best was number {best}: [bold]{escape(str(out))}[/]"
+    )
 
 
 @app.command()
@@ -207,7 +214,7 @@ def evaluate(
     folder = run / "evaluation"
     write_report(folder, opened, dataset, evaluation)
     console.print(Markdown((folder / "evaluation.md").read_text(encoding="utf-8")))
-    console.print(f"the report and its plots are in [bold]{folder}[/]")
+    console.print(f"the report and its plots are in [bold]{escape(str(folder))}[/]")
 
 
 @app.command()
@@ -238,7 +245,8 @@ def publish(
         root, release_id = ReleasesRoot(to), release or new_release_id(opened)
         manifest = publish_run(opened, dataset, root, release_id, progress)
     console.print(
-        f"release [bold]{manifest.release_id}[/] with {manifest.n_products:,} products is in {to}"
+        f"release [bold]{manifest.release_id}[/] with {manifest.n_products:,} products is in "
+        f"{escape(str(to))}"
     )
 
 
