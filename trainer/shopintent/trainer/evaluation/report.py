@@ -206,7 +206,8 @@ def plot_purchases(result: PurchaseResult) -> Figure:
     roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
     for axes in (calibration, roc):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
     figure.suptitle(f"Purchase within {horizon_name(result.horizon_s)}, held-out visits")
     return figure
 
