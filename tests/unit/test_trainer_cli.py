@@ -1,0 +1,143 @@
+"""The commands: each teaches in --help, and what a user can mend is one line and exit status 1."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from shopintent.trainer.__main__ import app, expected_errors
+from support.trained import Trained
+
+COMMANDS = ("simulate", "prepare", "train", "evaluate", "publish")
+
+
+def trainer(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def error_of(result: Result) -> str:
+    """Returns the one line that a command failed with; there must be no traceback."""
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    lines = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.output
+    assert result.output.splitlines()[-1] == lines[0]
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def test_help_names_every_command_and_the_order_of_a_first_release() -> None:
+    result = trainer("--help")
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert command in result.output
+    assert "A first release" in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_explains_every_option(command: str) -> None:
+    result = trainer(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+    assert len(result.output.splitlines()) > 8
+
+
+@pytest.mark.parametrize("error", expected_errors(), ids=lambda error: error.__name__)
+def test_every_error_a_user_can_mend_is_one_line(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("/shop[v2]/x: has columns [a, b];\n  correct [/] it")
+
+    monkeypatch.setattr("shopintent.trainer.data.simulate", fail)
+    line = error_of(trainer("simulate", "--out", tmp_path))
+    assert line == "error: /shop[v2]/x: has columns [a, b]; correct [/] it"
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, KeyError])
+def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("a bug")
+
+    monkeypatch.setattr("shopintent.trainer.data.simulate", fail)
+    result = trainer("simulate", "--out", tmp_path)
+    assert type(result.exception) is error
+
+
+def test_a_shop_that_cannot_be_simulated(tmp_path: Path) -> None:
+    assert "n_products must be at least" in error_of(
+        trainer("simulate", "--out", tmp_path, "--products", "2")
+    )
+
+
+def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
+    line = error_of(trainer("prepare", tmp_path, "--mapping", "nobody", "--out", tmp_path / "out"))
+    assert "nobody" in line
+
+
+def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+    log = tmp_path / "nowhere"
+    line = error_of(trainer("prepare", log, "--mapping", "simulated", "--out", tmp_path / "out"))
+    assert str(log) in line
+
+
+def test_training_on_a_folder_that_is_no_dataset(tmp_path: Path) -> None:
+    line = error_of(trainer("train", tmp_path, "--out", tmp_path / "run"))
+    assert "holds no prepared dataset" in line
+
+
+def test_holding_out_more_than_there_is(trained: Trained, tmp_path: Path) -> None:
+    data = trained.dataset.folder
+    line = error_of(trainer("train", data, "--out", tmp_path, "--holdout-days", "99"))
+    assert "--holdout-days" in line
+
+
+def test_a_text_encoder_that_is_not_there(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    data = trained.dataset.folder
+    line = error_of(
+        trainer("train", data, "--out", tmp_path / "run", "--text-encoder", "no_folder/model")
+    )
+    assert "no_folder/model" in line
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("publish", "--to", "releases")])
+def test_a_run_that_is_not_there(command: tuple[str, ...], tmp_path: Path) -> None:
+    line = error_of(trainer(command[0], tmp_path / "run", *command[1:]))
+    assert "shopintent-trainer train" in line
+
+
+def test_a_damaged_tokenizer(trained: Trained, tmp_path: Path) -> None:
+    run = shutil.copytree(trained.run.folder, tmp_path / "run")
+    (run / "behavior_tokenizer" / "arrays.npz").write_bytes(b"")
+    assert "behavior_tokenizer" in error_of(trainer("evaluate", run))
+
+
+def test_a_dataset_that_has_gone(trained: Trained, tmp_path: Path) -> None:
+    line = error_of(trainer("evaluate", trained.run.folder, "--data", tmp_path / "gone"))
+    assert str(tmp_path / "gone") in line
+
+
+def test_a_release_id_that_cannot_be(trained: Trained, tmp_path: Path) -> None:
+    line = error_of(
+        trainer("publish", trained.run.folder, "--to", tmp_path / "r", "--release", "Spring 1")
+    )
+    assert "'Spring 1' is no release id" in line
+    assert not (tmp_path / "r").exists()
+
+
+def test_simulate_and_prepare_say_where_things_are(tmp_path: Path) -> None:
+    log = tmp_path / "shop"
+    size = ("--shoppers", "400", "--products", "110", "--days", "7")
+    assert "400 shoppers" in trainer("simulate", "--out", log, *size).output
+    result = trainer("prepare", log, "--mapping", log / "mapping.toml", "--out", tmp_path / "data")
+    assert result.exit_code == 0, result.output
+    assert "events are ready to train on" in result.output
