@@ -25,6 +25,7 @@ from shopintent.trainer.run import Run, RunInfo
 from shopintent.trainer.sequences import cut_windows
 from shopintent.trainer.text import TextEncoder, export_text_encoder
 from shopintent.trainer.training_data import (
+    TrainingDataError,
     actions,
     check_enough,
     cut_time,
@@ -98,6 +99,11 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Prog
         )
         for after, before in ((start, validate_from), (validate_from, cut))
     )
+    if not training.windows:
+        raise TrainingDataError(
+            "nearly all events before the held-out time happen at one time, so nothing can be "
+            "learned from them; check the times of the log"
+        )
     history, best_epoch = learn(network, sampler, training, validation, config, on_progress)
     prefixes = visit_prefixes(
         sequences,
