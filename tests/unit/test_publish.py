@@ -118,9 +118,7 @@ def test_another_release_becomes_current_and_leaves_the_first(
 
 
 @pytest.mark.usefixtures("quick_export")
-@pytest.mark.parametrize(
-    "breaks", ["check_export", "embed_products", "write_products", "manifest", "move 2", "move 4"]
-)
+@pytest.mark.parametrize("breaks", ["check_export", "manifest", "move 2", "move 4"])
 def test_a_failure_in_the_middle_leaves_nothing_and_the_same_id_can_be_given_again(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str
 ) -> None:
