@@ -174,10 +174,10 @@ async def test_an_unknown_method_is_unimplemented(served: Served) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_request_of_more_than_4_mib_is_refused(served: Served) -> None:
+async def test_a_request_of_more_than_16_mib_is_refused(served: Served) -> None:
     call: Any = served.channel.unary_unary(METHOD)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call(b"x" * (4 * 1024 * 1024 + 1), timeout=5)
+        await call(b"x" * (16 * 1024 * 1024 + 1), timeout=5)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
