@@ -119,7 +119,7 @@ def test_a_text_encoder_that_is_not_there(trained: Trained, tmp_path: Path) -> N
         check=False,
     )
     assert ended.returncode == 1, ended.stderr
-    (line,) = [each for each in ended.stdout.splitlines() if each.startswith("error: ")]
+    (line,) = [each for each in ended.stderr.splitlines() if each.startswith("error: ")]
     assert str(empty) in line
     assert "Traceback" not in ended.stdout + ended.stderr
     assert not (tmp_path / "run" / "run.json").exists()

@@ -78,7 +78,8 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
             if not isinstance(error, expected_errors()):
                 raise
             line = " ".join(str(error).split())
-            console.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
+            message = Text.assemble(("error: ", "bold red"), line)
+            Console(stderr=True).print(message, soft_wrap=True)
             raise typer.Exit(1) from error
 
     return run
