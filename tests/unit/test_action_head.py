@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from shopintent.trainer.action_head import fit_action_head, regression
+from shopintent.trainer.action_head import fit_action_head
+from shopintent.trainer.logistic import regression
 from shopintent.trainer.model import IntentNetwork
 from support.learning import MODEL, make_network
 

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from shopintent.trainer import purchase_head
 from shopintent.trainer.evaluation.metrics import expected_calibration_error
+from shopintent.trainer.logistic import regression
 from shopintent.trainer.purchase_head import (
     FOLDS,
     MIN_POSITIVES,
@@ -21,7 +22,6 @@ from shopintent.trainer.purchase_head import (
     fit_platt,
     fit_purchase_head,
     out_of_fold,
-    regression,
 )
 from support.learning import make_network
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from shopintent.trainer.logistic import regression
 from shopintent.trainer.model import IntentNetwork
 
 PENALTIES = (1e-3, 1e-2)
@@ -72,8 +70,3 @@ def best_penalty(
         )
 
     return min(PENALTIES, key=loss)
-
-
-def regression(penalty: float) -> Pipeline:
-    """Returns an unfitted logistic regression on standardized inputs."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=300))

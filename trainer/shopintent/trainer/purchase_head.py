@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
 
+from shopintent.trainer.logistic import regression
 from shopintent.trainer.model import IntentNetwork
 from shopintent.trainer.prefixes import Prefixes
 
@@ -109,11 +109,6 @@ def enough_to_fit(requests: HorizonRequests) -> bool:
         return False
     folds = GroupKFold(FOLDS).split(requests.inputs, groups=requests.shoppers)
     return all(0 < bought[learned].mean() < 1 for learned, _ in folds)
-
-
-def regression(penalty: float) -> Pipeline:
-    """Returns an unfitted logistic regression on standardized inputs."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500))
 
 
 def out_of_fold(model: Pipeline, requests: HorizonRequests) -> NDArray[np.float64]:
