@@ -34,16 +34,16 @@ def cut_time(dataset: Dataset, *, holdout_share: float, holdout_days: float | No
     """Returns the time from which on events are held out.
 
     That is the newest share of the events, or more where they take less than twice the shortest
-    horizon: else no purchase could be judged.
+    horizon: else no purchase could be judged. As much must be left, or none could be learned.
     """
     info = dataset.info
+    judged_s = 2 * horizons(dataset)[0]
     if holdout_days is None:
-        judged_s = 2 * horizons(dataset)[0]
         cut = newest_share_from(dataset, holdout_share, before=info.observed_until)
         cut = min(cut, info.observed_until - judged_s)
     else:
         cut = int(info.observed_until - holdout_days * 86_400)
-    if not info.observed_from < cut < info.observed_until:
+    if not info.observed_from + judged_s <= cut < info.observed_until:
         hours = (info.observed_until - info.observed_from) / 3_600
         raise TrainingDataError(
             f"the log spans {hours:.1f} hours: too little to learn from one part and judge on "
