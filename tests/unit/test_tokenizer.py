@@ -19,7 +19,7 @@ from shopintent.behavior import (
     Vocabulary,
 )
 from shopintent.behavior.codebook import ContentCodebook
-from shopintent.behavior.tokenizer import EMPTY_BEHAVIOR, EVENT_FIELDS, concatenate
+from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.behavior.vocabulary import UNKNOWN
 from support.small_tokenizer import PRODUCTS, TEXT_EMBEDDINGS, small_tokenizer
 
@@ -70,14 +70,6 @@ def test_events_are_read_by_time_and_as_given_where_times_are_equal(
     assert as_lists(encode(given_events)) == as_lists(encode(in_order))
 
 
-@given(given_events=events, cut=st.integers(0, 10))
-def test_events_encoded_apart_and_joined_are_those_encoded_together(
-    given_events: list[Event], cut: int
-) -> None:
-    joined = concatenate(encode(given_events[:cut]), encode(given_events[cut:]))
-    assert as_lists(joined) == as_lists(encode(given_events))
-
-
 @given(given_events=events)
 def test_the_window_is_the_newest_events_with_padding_behind(given_events: list[Event]) -> None:
     behavior = encode(given_events)
@@ -91,10 +83,7 @@ def test_the_window_is_the_newest_events_with_padding_behind(given_events: list[
     assert (window.tokens[:kept, 0] > 0).all()
 
 
-def test_joining_nothing_changes_nothing() -> None:
-    behavior = encode([Event("view-product", 5, "chair")])
-    assert as_lists(concatenate(EMPTY_BEHAVIOR, behavior)) == as_lists(behavior)
-    assert as_lists(concatenate(behavior, EMPTY_BEHAVIOR)) == as_lists(behavior)
+def test_no_events_are_no_tokens() -> None:
     assert len(TOKENIZER.encode([])) == 0
 
 

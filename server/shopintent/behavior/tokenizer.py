@@ -61,13 +61,6 @@ EMPTY_BEHAVIOR = Behavior(
 )
 
 
-def concatenate(first: Behavior, second: Behavior) -> Behavior:
-    """Returns both in order of time; events of `first` come first where times are equal."""
-    times = np.concatenate([first.event_times, second.event_times])
-    order = np.argsort(times, kind="stable")
-    return Behavior(np.concatenate([first.tokens, second.tokens])[order], times[order])
-
-
 @dataclass(frozen=True, eq=False)
 class BehaviorTokenizer:
     """Fitted vocabularies, codebooks and buckets: plain data, saved with the model."""

@@ -14,6 +14,8 @@ from shopintent.behavior import Behavior, BehaviorTokenizer
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.export import ServedIntent, requests
 from shopintent.trainer.model import IntentNetwork
+from shopintent.trainer.run import Run
+from shopintent.trainer.training_data import Inputs
 
 BATCH = 256
 
@@ -89,3 +91,17 @@ def head_inputs(
 
     (inputs,) = ask(tokenizer, behaviors, request_times, observe, on_progress)
     return inputs
+
+
+@torch.no_grad()
+def embed_products(run: Run, inputs: Inputs, on_progress: Progress) -> NDArray[np.float32]:
+    """Returns [P, D] product embeddings of the whole catalog."""
+    ids = [run.tokenizer.products.lookup(product_id) for product_id in inputs.product_ids]
+    tokens = np.hstack([np.array(ids, np.int32)[:, None], inputs.content])
+    parts = []
+    for start in range(0, len(tokens), 4096):
+        rows = slice(start, start + 4096)
+        given = torch.tensor(tokens[rows]), torch.tensor(inputs.text_embeddings[rows])
+        parts.append(run.network.products(*given).numpy())
+        on_progress("embedding products", min(start + 4096, len(tokens)), len(tokens))
+    return np.concatenate(parts)

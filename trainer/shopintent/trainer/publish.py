@@ -12,14 +12,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 
 from shopintent.artifacts import Manifest, ReleasesRoot, write_products
 from shopintent.artifacts.layout import RELEASE_ID, ReleaseFolder
+from shopintent.behavior.tokenizer import EMPTY_BEHAVIOR
 from shopintent.trainer import text
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.export import MODEL_FILE, MODEL_VERSION, ServedIntent, export_models
+from shopintent.trainer.predict import embed_products
 from shopintent.trainer.run import Run
 from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
@@ -108,20 +109,6 @@ def move_all(moves: Sequence[tuple[Path, Path]]) -> None:
 
 
 @torch.no_grad()
-def embed_products(run: Run, inputs: Inputs, on_progress: Progress) -> NDArray[np.float32]:
-    """Returns [P, D] product embeddings of the whole catalog."""
-    ids = [run.tokenizer.products.lookup(product_id) for product_id in inputs.product_ids]
-    tokens = np.hstack([np.array(ids, np.int32)[:, None], inputs.content])
-    parts = []
-    for start in range(0, len(tokens), 4096):
-        rows = slice(start, start + 4096)
-        given = torch.tensor(tokens[rows]), torch.tensor(inputs.text_embeddings[rows])
-        parts.append(run.network.products(*given).numpy())
-        on_progress("embedding products", min(start + 4096, len(tokens)), len(tokens))
-    return np.concatenate(parts)
-
-
-@torch.no_grad()
 def check_export(run: Run, inputs: Inputs, graph: Path) -> None:
     """Raises PublishError unless the exported graph answers as the network does.
 
@@ -134,7 +121,7 @@ def check_export(run: Run, inputs: Inputs, graph: Path) -> None:
     behaviors = [
         sequences.behavior(int(each), end) for each, end in zip(shoppers, ends, strict=True)
     ]
-    behaviors.append(sequences.behavior(0, int(sequences.offsets[0])))
+    behaviors.append(EMPTY_BEHAVIOR)
     windows = [run.tokenizer.window(each) for each in behaviors]
     events = np.stack([window.tokens for window in windows])
     event_times = np.stack([window.event_times for window in windows])

@@ -146,12 +146,12 @@ def collate(
         known = learned & (asked + session_gap_s <= observed_until)
         batch.request_times[row, : seen + 1] = asked
         batch.action_labels[row, : seen + 1] = np.where(known, actions, -1)
-        next_products = sequences.tokens[window.start : window.end + 1, 1]
         # The event behind a full window is the next window's, where its request sees less.
-        if not (
+        goes_on = (
             window.end < sequences.offsets[window.shopper + 1]
             and sequences.event_times[window.end] < observed_until
-        ):
-            next_products = np.append(sequences.tokens[rows, 1], 0)
-        batch.product_labels[row, : seen + 1] = np.where(learned, next_products, 0)
+        )
+        told = seen + 1 if goes_on else seen
+        next_products = sequences.tokens[window.start : window.start + told, 1]
+        batch.product_labels[row, :told] = np.where(learned[:told], next_products, 0)
     return batch

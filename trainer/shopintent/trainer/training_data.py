@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shopintent.behavior import BehaviorTokenizer, Event, Product, product_text
-from shopintent.behavior.events import EVENT_TYPES, LEAVE, PURCHASE
+from shopintent.behavior.events import LEAVE, PURCHASE
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.sequences import NEVER, Sequences
@@ -21,8 +21,6 @@ HORIZONS_S = (1_800, 86_400, 604_800)
 """Half an hour, a day, a week: those that fit into the log are predicted."""
 POPULAR_S = 604_800
 """Popular means popular in the newest week."""
-
-
 MIN_SHOPPERS = 20
 
 
@@ -67,10 +65,8 @@ def horizons(dataset: Dataset) -> tuple[int, ...]:
 
 
 def actions(dataset: Dataset) -> tuple[str, ...]:
-    """Returns what can come next in this log: its event types, in the contract's order, and
-    leaving.
-    """
-    return (*(each for each in EVENT_TYPES if each in dataset.info.event_types), LEAVE)
+    """Returns what can come next in this log: its event types, and leaving."""
+    return (*dataset.info.event_types, LEAVE)
 
 
 def check_enough(sequences: Sequences, cut: int) -> None:

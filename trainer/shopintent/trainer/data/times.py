@@ -7,8 +7,6 @@ import polars as pl
 from shopintent.trainer.data.mapping import Time
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-LATEST_READABLE = 253_402_300_800
-"""The year 10000; a greater number is a time in another unit."""
 
 ISO = (
     r"^\s*(?P<date>\d{4}-\d{2}-\d{2})"

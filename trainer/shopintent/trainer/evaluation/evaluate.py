@@ -19,9 +19,8 @@ from shopintent.trainer.evaluation.metrics import (
     ranking_metrics,
 )
 from shopintent.trainer.export import ServedIntent
-from shopintent.trainer.predict import Predictions, predict
+from shopintent.trainer.predict import Predictions, embed_products, predict
 from shopintent.trainer.prefixes import JUDGED_LENGTHS, Prefixes, visit_prefixes
-from shopintent.trainer.publish import embed_products
 from shopintent.trainer.run import Run
 from shopintent.trainer.sequences import Sequences
 from shopintent.trainer.text import TextEncoder
