@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shopintent.trainer.evaluation.baselines import count_features, fit_logistic_regression
+from shopintent.trainer.evaluation.baselines.logistic import count_features, fit_logistic_regression
 from shopintent.trainer.prefixes import LEARNED_LENGTHS, Prefixes, visit_prefixes
 from shopintent.trainer.sequences import Sequences
 from support.learning import BUY, GAP_S, Did, random_shoppers, sequences_of

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.evaluation.baselines import count_features, fit_logistic_regression
+from shopintent.trainer.evaluation.baselines.logistic import count_features, fit_logistic_regression
 from shopintent.trainer.evaluation.metrics import (
     ActionMetrics,
     ProbabilityMetrics,

@@ -1,0 +1,1 @@
+"""What the network must beat, each by methods that a shop's own team would try first."""
