@@ -141,7 +141,8 @@ def behaviors_of_length(trained: Trained, length: int) -> list[Behavior]:
     behaviors = []
     for seed in range(5):
         rng = np.random.default_rng([length, seed])
-        tokens = np.stack([rng.integers(1, size, length) for size in sizes], axis=1)
+        columns = [*(rng.integers(1, size, length) for size in sizes), rng.integers(0, 50, length)]
+        tokens = np.stack(columns, axis=1)
         pauses = rng.choice([0, 1, 60, 1800, 1801, 90_000, 30 * 86_400], length)
         times = 1_700_000_000 + pauses.cumsum()
         behaviors.append(Behavior(tokens.astype(np.int32), times.astype(np.int64)))

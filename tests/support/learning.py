@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shopintent.behavior.vocabulary import FIRST
 from shopintent.trainer.candidates import CandidateSampler
 from shopintent.trainer.config import TrainConfig
+from shopintent.trainer.heads import HeadsConfig, IntentHeads
 from shopintent.trainer.model import IntentNetwork, ModelConfig
 from shopintent.trainer.run import Run, RunInfo
 from shopintent.trainer.sequences import NEVER, Sequences
@@ -37,7 +38,6 @@ FIELD_SIZES = {
 MODEL = ModelConfig(
     field_sizes=FIELD_SIZES,
     n_actions=4,
-    n_horizons=2,
     text_embedding_size=TEXT_SIZE,
     session_gap_s=GAP_S,
     max_events=16,
@@ -46,6 +46,13 @@ MODEL = ModelConfig(
     n_heads=2,
     dropout=0.1,
     id_dropout=0.1,
+)
+HEADS = HeadsConfig(
+    event_types=("view-product", "add-to-cart", "purchase"),
+    n_actions=4,
+    n_horizons=2,
+    d_model=MODEL.d_model,
+    session_gap_s=GAP_S,
 )
 TINY = TrainConfig(
     max_epochs=1, d_model=8, n_layers=1, max_events=16, code_size=8, max_minutes=1.0, dropout=0.0
@@ -60,6 +67,7 @@ class Did:
     action: int
     product: int = 0
     """A token id; 0 for none."""
+    units: int = 1
 
 
 def content() -> NDArray[np.int32]:
@@ -93,10 +101,13 @@ def sequences_of(shoppers: Sequence[Sequence[Did]]) -> Sequences:
     flat = [event for events in shoppers for event in events]
     products = np.array([event.product for event in flat], np.int64)
     actions = np.array([event.action for event in flat], np.int64)
+    units = np.array([event.units * (event.action != VIEW) for event in flat], np.int64)
     return Sequences(
         shopper_ids=tuple(f"s{n}" for n in range(len(shoppers))),
         offsets=np.cumsum([0, *map(len, shoppers)]).astype(np.int64),
-        tokens=np.hstack([actions[:, None] + FIRST, table[products]]).astype(np.int32),
+        tokens=np.hstack([actions[:, None] + FIRST, table[products], units[:, None]]).astype(
+            np.int32
+        ),
         event_times=np.array([event.time for event in flat], np.int64),
         session_ids=np.array(rows["session"], np.int64),
         catalog_rows=products - FIRST,
@@ -142,6 +153,15 @@ def make_network(*, seed: int = 0, random: bool = True, **changes: object) -> In
     return network.eval()
 
 
+def make_heads(*, seed: int = 0, **changes: object) -> IntentHeads:
+    """Returns heads in which everything matters: every answer is a random function."""
+    generator = torch.Generator().manual_seed(seed)
+    heads = IntentHeads(replace(HEADS, **changes))  # type: ignore[arg-type]
+    for weight in (heads.action.weight, heads.purchase.weight):
+        weight.add_(torch.randn(weight.shape, generator=generator) * 0.2)
+    return heads.eval()
+
+
 def make_sampler(*, full_softmax_up_to: int = 100, n_negatives: int = 4) -> CandidateSampler:
     """Returns a sampler of the ten products, all equally popular."""
     rng = np.random.default_rng(0)
@@ -158,10 +178,12 @@ def make_run(folder: Path, **changes: Any) -> Run:
     """Returns an unsaved run of a random tiny network with the tokenizer of three products."""
     tokenizer = small_tokenizer(max_events=MODEL.max_events)
     network = make_network(field_sizes=tokenizer.sizes, text_embedding_size=2)
+    heads = make_heads(event_types=tokenizer.event_types.words)
     info = RunInfo(
         dataset="prepared",
         config=TINY,
         model=network.config,
+        heads=heads.config,
         actions=("view-product", "add-to-cart", "purchase", "leave"),
         horizons_s=(1_800, 86_400),
         cut_time=1_700_000_000,
@@ -173,4 +195,4 @@ def make_run(folder: Path, **changes: Any) -> Run:
         ),
         best_epoch=0,
     )  # fmt: skip
-    return Run(folder, replace(info, **changes), network, tokenizer)
+    return Run(folder, replace(info, **changes), network, heads, tokenizer)

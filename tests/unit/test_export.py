@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from shopintent.artifacts import layout, signature
 from shopintent.artifacts.signature import Signature, Tensor
+from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.trainer.export import (
     MODEL_FILE,
     MODEL_VERSION,
@@ -117,7 +118,7 @@ def test_a_longer_horizon_is_at_least_as_likely() -> None:
 
 def test_the_served_network_answers_a_request_that_sees_all_events() -> None:
     network = make_network()
-    events = torch.zeros(2, MODEL.max_events, 8, dtype=torch.int32)
+    events = torch.zeros(2, MODEL.max_events, len(EVENT_FIELDS), dtype=torch.int32)
     events[0, :5] = 2
     events[1, :1] = 3
     times = torch.where(events[..., 0] > 0, 1_700_000_000, 0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.trainer.features import (
     CATEGORY,
     PRODUCT,
@@ -66,7 +67,7 @@ def features(
     events: Rows, times: list[int], n_seen: list[int], asked: list[int]
 ) -> NDArray[np.float32]:
     given = structured_features(
-        torch.tensor([events]).reshape(1, len(times), 8),
+        torch.tensor([events]).reshape(1, len(times), len(EVENT_FIELDS)),
         torch.tensor([times]),
         torch.tensor([n_seen]),
         torch.tensor([asked]),
@@ -82,7 +83,7 @@ def test_they_agree_with_the_reference_on_random_behaviors(seed: int) -> None:
     rng = np.random.default_rng(seed)
     length = int(rng.integers(1, 12))
     times = (1_700_000_000 + rng.choice(PAUSES, length).cumsum()).tolist()
-    events = rng.integers(0, 4, (length, 8))
+    events = rng.integers(0, 4, (length, len(EVENT_FIELDS)))
     events[:, 0] = rng.integers(1, N_TYPES, length)
     n_seen = list(range(length + 1))
     asked = [times[max(n - 1, 0)] + int(rng.choice(PAUSES)) for n in n_seen]
@@ -93,25 +94,25 @@ def test_they_agree_with_the_reference_on_random_behaviors(seed: int) -> None:
 
 
 def test_there_are_as_many_as_promised() -> None:
-    got = features([[2, *[0] * 7]], [5], [0, 1], [5, 5])
+    got = features([[2, *[0] * 8]], [5], [0, 1], [5, 5])
     assert got.shape == (2, n_features(N_TYPES))
 
 
 def test_without_events_all_are_zero() -> None:
-    padding = [[0] * 8] * 4
+    padding = [[0] * len(EVENT_FIELDS)] * 4
     assert not features(padding, [0] * 4, [0], [1_700_000_000]).any()
 
 
 def test_padding_does_not_count() -> None:
-    events, times = [[2, 3, 0, 0, 0, 4, 0, 0]] * 3, [100, 200, 5000]
-    padded = events + [[0] * 8] * 4
+    events, times = [[2, 3, 0, 0, 0, 4, 0, 0, 0]] * 3, [100, 200, 5000]
+    padded = events + [[0] * len(EVENT_FIELDS)] * 4
     alone = features(events, times, [3, 1], [5100, 150])
     assert features(padded, times + [0] * 4, [3, 1], [5100, 150]) == pytest.approx(alone)
 
 
 def test_long_after_the_last_event_nothing_is_recent_or_of_this_visit() -> None:
     view = 2
-    after = features([[view, *[0] * 7]], [1000], [1, 1], [1000 + GAP_S, 1000 + 10 * 86_400])
+    after = features([[view, *[0] * 8]], [1000], [1, 1], [1000 + GAP_S, 1000 + 10 * 86_400])
     in_visit = N_TYPES + view
     in_hour, in_day = 2 * N_TYPES + view, 3 * N_TYPES + view
     assert (after[0, [in_visit, in_hour, in_day]] > 0).all()
@@ -120,6 +121,6 @@ def test_long_after_the_last_event_nothing_is_recent_or_of_this_visit() -> None:
 
 
 def test_a_request_before_its_last_event_counts_as_asked_at_that_event() -> None:
-    events, times = [[2, *[0] * 7]] * 2, [1000, 1060]
+    events, times = [[2, *[0] * 8]] * 2, [1000, 1060]
     got = features(events, times, [2, 2], [1030, 1060])
     assert got[0, : 6 * N_TYPES] == pytest.approx(got[1, : 6 * N_TYPES])

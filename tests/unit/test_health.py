@@ -166,7 +166,7 @@ def reshape(outside: Outside, model_name: str, tensor: str, /, **changes: Any) -
 
 
 def another_window(outside: Outside) -> str:
-    return reshape(outside, "intent_r1", "events", shape=(17, 8))
+    return reshape(outside, "intent_r1", "events", shape=(17, 9))
 
 
 def another_type(outside: Outside) -> str:

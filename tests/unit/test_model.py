@@ -26,9 +26,9 @@ LENGTH = 7
 
 
 def random_events(seed: int, *, length: int = LENGTH) -> tuple[Tensor, Tensor]:
-    """Returns [3, T, 8] events and [3, T] times; every id is known."""
+    """Returns [3, T, 9] events and [3, T] times; every id is known."""
     rng = np.random.default_rng(seed)
-    columns = [rng.integers(1, size, (3, length)) for size in FIELD_SIZES.values()]
+    columns = [rng.integers(1, size, (3, length)) for size in (*FIELD_SIZES.values(), 50)]
     times = 1_700_000_000 + rng.integers(0, 4000, (3, length)).cumsum(axis=1)
     return torch.tensor(np.stack(columns, axis=-1)), torch.tensor(times)
 

@@ -128,7 +128,7 @@ def test_requests_are_asked_before_the_first_event_and_right_after_each() -> Non
 def test_padding_is_behind_the_events_and_teaches_nothing() -> None:
     sequences = sequences_of([[Did(10, VIEW, 3)], [Did(t, VIEW, 4) for t in (10, 20, 30)]])
     batch = collated(sequences, [Window(0, 0, 1, 0), Window(1, 1, 4, 0)])
-    assert batch.events.shape == (2, 3, 8)
+    assert batch.events.shape == (2, 3, 9)
     assert not batch.events[0, 1:].any()
     assert not batch.event_times[0, 1:].any()
     assert batch.action_labels[0].tolist() == [VIEW, LEAVE, -1, -1]

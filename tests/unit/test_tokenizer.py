@@ -19,7 +19,7 @@ from shopintent.behavior import (
     Vocabulary,
 )
 from shopintent.behavior.codebook import ContentCodebook
-from shopintent.behavior.tokenizer import EVENT_FIELDS
+from shopintent.behavior.tokenizer import EVENT_FIELDS, FORMAT_VERSION
 from shopintent.behavior.vocabulary import UNKNOWN
 from support.small_tokenizer import PRODUCTS, TEXT_EMBEDDINGS, small_tokenizer
 
@@ -34,6 +34,7 @@ events = st.lists(
         product_id=st.sampled_from(["", "chair", "table", "стол", "new", "nobody knows"]),
         category=st.sampled_from(["", "Garden", "Garden > Chairs > Red", "Toys", " > "]),
         search_query=st.sampled_from(["", "folding chair", "never encoded"]),
+        quantity=st.sampled_from([0, 1, 12, 1_000_000]),
     ),
     max_size=10,
 )
@@ -57,9 +58,16 @@ def test_every_id_fits_the_table_it_is_looked_up_in(given_events: list[Event]) -
     assert behavior.tokens.shape == (len(given_events), len(EVENT_FIELDS))
     assert behavior.tokens.dtype == np.int32
     assert behavior.event_times.dtype == np.int64
-    sizes = [TOKENIZER.sizes[field] for field in EVENT_FIELDS]
+    sizes = list(TOKENIZER.sizes.values())
+    assert tuple(TOKENIZER.sizes) == EVENT_FIELDS[:-1]
     assert (behavior.tokens >= 0).all()
-    assert (behavior.tokens < sizes).all()
+    assert (behavior.tokens[:, :-1] < sizes).all()
+
+
+@given(given_events=events)
+def test_units_are_read_as_they_are(given_events: list[Event]) -> None:
+    in_order = sorted(given_events, key=lambda event: event.event_time)
+    assert encode(given_events).tokens[:, -1].tolist() == [event.quantity for event in in_order]
 
 
 @given(given_events=events)
@@ -77,7 +85,10 @@ def test_the_window_is_the_newest_events_with_padding_behind(given_events: list[
     kept = min(len(given_events), TOKENIZER.max_events)
     assert window.tokens.shape == (TOKENIZER.max_events, len(EVENT_FIELDS))
     newest = (behavior.tokens[-kept:] if kept else behavior.tokens[:0]).tolist()
-    assert window.tokens.tolist() == [*newest, *[[0] * 8] * (TOKENIZER.max_events - kept)]
+    assert window.tokens.tolist() == [
+        *newest,
+        *[[0] * len(EVENT_FIELDS)] * (TOKENIZER.max_events - kept),
+    ]
     assert not window.event_times[kept:].any()
     # An event is never taken for padding: its type has an id above 0.
     assert (window.tokens[:kept, 0] > 0).all()
@@ -95,7 +106,7 @@ def test_a_trained_product_and_the_same_product_new_differ_only_in_the_id() -> N
             [Event("view-product", 0, "new")], unseen_products={"new": row}
         ).tokens[0]
         assert new.tolist() == [known[0], UNKNOWN, *known[2:]]
-        assert TOKENIZER.encode_product(product.product_id, row).tolist() == known[1:].tolist()
+        assert TOKENIZER.encode_product(product.product_id, row).tolist() == known[1:-1].tolist()
 
 
 def test_content_of_no_products_is_empty() -> None:
@@ -194,8 +205,8 @@ def test_a_tokenizer_with_a_lost_or_broken_file_is_refused(
 
 
 def test_a_tokenizer_of_another_format_version_is_refused(saved: Path) -> None:
-    change(saved, format_version=2)
-    with pytest.raises(TokenizerError, match="format version 2, this program reads 1"):
+    change(saved, format_version=1)
+    with pytest.raises(TokenizerError, match=f"version 1, this program reads {FORMAT_VERSION}"):
         BehaviorTokenizer.load(saved)
 
 

@@ -80,7 +80,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         if request.name == "missing":
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown model")
         unbatched = request.name == "unbatched"
-        dims = [-1, 128, 8] if unbatched else [128, 8]
+        dims = [-1, 128, 9] if unbatched else [128, 9]
         config = model_config_pb2.ModelConfig(
             name=request.name, max_batch_size=0 if unbatched else 8
         )
@@ -129,7 +129,7 @@ def encoder(channel: grpc.aio.Channel) -> TritonContentEncoder:
 
 
 def behavior() -> Behavior:
-    tokens = np.arange(16 * 8, dtype=np.int32).reshape(16, 8)
+    tokens = np.arange(16 * 9, dtype=np.int32).reshape(16, 9)
     return Behavior(tokens, np.arange(16, dtype=np.int64))
 
 
@@ -266,8 +266,8 @@ async def test_a_model_is_described_without_its_batch_dimension(
     repository = TritonRepository(channel)
     for name in ("batched", "unbatched"):
         description = await repository.describe(name, timeout_s=5)
-        assert description.signature.inputs == (Tensor("events", "INT32", (128, 8)),)
-        assert description.signature.outputs == (Tensor("out", "FP32", (128, 8)),)
+        assert description.signature.inputs == (Tensor("events", "INT32", (128, 9)),)
+        assert description.signature.outputs == (Tensor("out", "FP32", (128, 9)),)
         assert description.max_batch_size == (8 if name == "batched" else 0)
         assert description.parameters == {"behavior_fingerprint": "abc"}
 

@@ -26,6 +26,9 @@ EVENT_TYPES = (
 PRODUCT_EVENT_TYPES = frozenset(EVENT_TYPES) - {VIEW_CATEGORY, SEARCH}
 """The event types that are about one product."""
 
+QUANTITY_EVENT_TYPES = frozenset({ADD_TO_CART, REMOVE_FROM_CART, PURCHASE})
+"""The event types that are about a number of units, 1 unless said otherwise."""
+
 LEAVE = "leave"
 """The next action when a visit ends; never an event."""
 
@@ -41,3 +44,5 @@ class Event:
     category: str = ""
     """The path of the category viewed; a product's own categories come from the catalog."""
     search_query: str = ""
+    quantity: int = 0
+    """Units put into the cart, taken out or bought; 0 where the type is not about units."""

@@ -1,7 +1,7 @@
 """The one place where events become token ids; trainer and server both call it.
 
-An event is eight integers: what was done, to which product, and the product's content (three codes
-of its text, category, brand, price bucket). Time travels beside them, in seconds.
+An event is nine integers: what was done, to which product, the product's content (three codes of
+its text, category, brand, price bucket), and how many units. Time travels beside them, in seconds.
 A product that did not exist in training has the unknown id and its own content.
 """
 
@@ -22,20 +22,13 @@ from shopintent.behavior.events import SEARCH, VIEW_CATEGORY, Event
 from shopintent.behavior.products import Product, category_and_ancestors, price_in_units
 from shopintent.behavior.vocabulary import FIRST, UNKNOWN, Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Bump it when the ids of any event change; artifacts of another version are refused."""
 
-EVENT_FIELDS = (
-    "event_type",
-    "product",
-    "code_1",
-    "code_2",
-    "code_3",
-    "category",
-    "brand",
-    "price_bucket",
-)
-PRODUCT_FIELDS = EVENT_FIELDS[1:]
+PRODUCT_FIELDS = ("product", "code_1", "code_2", "code_3", "category", "brand", "price_bucket")
+QUANTITY = "quantity"
+"""The one field that is a number and not an id: units, 0 where the event is not about any."""
+EVENT_FIELDS = ("event_type", *PRODUCT_FIELDS, QUANTITY)
 N_CONTENT = len(PRODUCT_FIELDS) - 1
 
 
@@ -48,7 +41,7 @@ class Behavior:
     """Events as tokens, in the order they happened."""
 
     tokens: NDArray[np.int32]
-    """[N, 8], the columns are EVENT_FIELDS."""
+    """[N, 9], the columns are EVENT_FIELDS."""
     event_times: NDArray[np.int64]
     """[N], unix seconds, never decreasing."""
 
@@ -79,7 +72,7 @@ class BehaviorTokenizer:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many ids each of EVENT_FIELDS has."""
+        """How many ids each of EVENT_FIELDS has that is an id."""
         code_size = self.codebook.size
         return {
             "event_type": self.event_types.size,
@@ -132,7 +125,8 @@ class BehaviorTokenizer:
         times = np.fromiter((event.event_time for event in events), np.int64, len(events))
         tokens[:, 0] = [self.event_types.lookup(event.event_type) for event in events]
         tokens[:, 1] = [self.products.lookup(event.product_id) for event in events]
-        tokens[:, 2:] = self.product_table[tokens[:, 1]]
+        tokens[:, 2:-1] = self.product_table[tokens[:, 1]]
+        tokens[:, -1] = [event.quantity for event in events]
         for row, event in zip(tokens, events, strict=True):
             if event.event_type == SEARCH:
                 row[2 : 2 + LEVELS] = (query_codes or {}).get(event.search_query, 0)
@@ -141,7 +135,7 @@ class BehaviorTokenizer:
                     category_and_ancestors(event.category)
                 )
             elif row[1] == UNKNOWN:
-                row[2:] = (unseen_products or {}).get(event.product_id, 0)
+                row[2:-1] = (unseen_products or {}).get(event.product_id, 0)
         order = np.argsort(times, kind="stable")
         return Behavior(tokens[order], times[order])
 

@@ -26,7 +26,7 @@ def n_features(n_types: int) -> int:
 
 
 def structured_features(
-    events: Tensor,  # [B, T, 8] int
+    events: Tensor,  # [B, T, 9] int
     event_times: Tensor,  # [B, T] int64, unix seconds
     n_seen: Tensor,  # [B, K] how many events each request can see
     request_times: Tensor,  # [B, K] int64, unix seconds

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from shopintent.behavior import BehaviorTokenizer, Event, Product, product_text
 from shopintent.behavior.events import LEAVE, PURCHASE
+from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.sequences import NEVER, Sequences
@@ -173,10 +174,17 @@ def load_sequences(
     table = dataset.events().collect()
     shoppers = table["shopper_id"]
     starts = np.flatnonzero((shoppers != shoppers.shift(1)).fill_null(True).to_numpy())
-    columns = ("event_type", "event_time", "product_id", "category", "search_query")
+    columns = (
+        "event_type",
+        "event_time",
+        "product_id",
+        "category",
+        "search_query",
+        "quantity",
+    )
     lists = [table[name].to_list() for name in columns]
     offsets = np.append(starts, len(table))
-    tokens = np.zeros((len(table), 8), np.int32)
+    tokens = np.zeros((len(table), len(EVENT_FIELDS)), np.int32)
     times = np.zeros(len(table), np.int64)
     for start, end in pairwise(offsets.tolist()):
         rows = zip(*(each[start:end] for each in lists), strict=True)

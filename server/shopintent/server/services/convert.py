@@ -65,13 +65,19 @@ def tracked_event(message: user_event_pb2.UserEvent, *, received_at: int) -> Tra
         product_id=message.product_id if event_type in PRODUCT_EVENT_TYPES else "",
         category=message.category if event_type == events.VIEW_CATEGORY else "",
         search_query=message.search_query if event_type == events.SEARCH else "",
+        quantity=units(message) if event_type in events.QUANTITY_EVENT_TYPES else 0,
     )
     return TrackedEvent(
         event=event,
         event_id=message.event_id,
-        quantity=message.quantity if message.HasField("quantity") else 1,
         attribution_token=message.attribution_token,
     )
+
+
+def units(message: user_event_pb2.UserEvent) -> int:
+    """Returns how many units the event is about; 1 where it does not say."""
+    quantity: int = message.quantity
+    return quantity if message.HasField("quantity") else 1
 
 
 def product_from_proto(message: product_pb2.Product) -> Product:

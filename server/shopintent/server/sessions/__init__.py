@@ -16,7 +16,6 @@ class TrackedEvent:
     event: Event
     event_id: str = ""
     """The caller's id; empty events are never taken for repeats."""
-    quantity: int = 1
     attribution_token: str = ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from shopintent.behavior import PRODUCT_EVENT_TYPES
-from shopintent.behavior.events import ADD_TO_CART, PURCHASE, REMOVE_FROM_CART
+from shopintent.behavior.events import QUANTITY_EVENT_TYPES
 from shopintent.behavior.products import CATEGORY_SEPARATOR
 from shopintent.trainer.data.mapping import IGNORE, Attributes, Cleaning, Mapping, Source
 from shopintent.trainer.data.read import MALFORMED, ROW, raw_name
@@ -35,7 +35,6 @@ REASONS = (
 )
 """Why rows are dropped. A row bad in several ways counts under the first."""
 
-QUANTITY_EVENT_TYPES = (ADD_TO_CART, REMOVE_FROM_CART, PURCHASE)
 MAX_QUANTITY = 1_000_000
 ATTRIBUTES = (
     "title",
@@ -197,7 +196,7 @@ def _event_time(rows: pl.LazyFrame, source: Source, mapping: Mapping) -> pl.Expr
 
 def _marked(events: pl.LazyFrame, cleaning: Cleaning, now: int) -> pl.LazyFrame:
     quantity = pl.col("quantity_text").cast(pl.Float64, strict=False)
-    counted = pl.col("event_type").is_in(QUANTITY_EVENT_TYPES)
+    counted = pl.col("event_type").is_in(sorted(QUANTITY_EVENT_TYPES))
     # A log that writes 0 does not know the quantity; nothing was bought zero times.
     readable = (quantity.is_finite() & (quantity >= 0) & (quantity <= MAX_QUANTITY)).fill_null(
         False
