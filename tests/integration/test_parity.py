@@ -45,6 +45,7 @@ from shopintent.trainer.data.progress import silent
 from shopintent.trainer.export import MODEL_FILE, MODEL_VERSION, ServedIntent
 from shopintent.trainer.predict import Predictions, predict
 from shopintent.trainer.prefixes import LEARNED_LENGTHS, Prefixes, visit_prefixes
+from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
 from shopintent.v1 import (
@@ -82,7 +83,7 @@ def triton(trained: Trained) -> Iterator[str]:
 def inputs(trained: Trained) -> Inputs:
     """The dataset as the trainer reads it."""
     run = trained.run
-    catalog = load_catalog(trained.dataset, run.info.cut_time)
+    catalog = load_catalog(trained.dataset, known_before(run.info.cut_time))
     encoder = TextEncoder.open(run.folder)
     return load_inputs(trained.dataset, run.tokenizer, encoder, catalog, run.info.actions, silent)
 
@@ -156,7 +157,7 @@ async def test_pytorch_onnx_and_triton_answer_alike(
     behaviors = behaviors_of_length(trained, length)
     asked = np.array([int(each.event_times.max(initial=1_700_000_000)) + 7 for each in behaviors])
     tokenizer = trained.run.tokenizer
-    torched = predict(ServedIntent(trained.run.network), tokenizer, behaviors, asked, silent)
+    torched = predict(ServedIntent(trained.run.network, trained.run.heads), tokenizer, behaviors, asked, silent)
     session = onnx_session(trained, release.intent_model)
     async with models_of(release, triton) as models:
         for n, behavior in enumerate(behaviors):
@@ -184,7 +185,7 @@ def test_the_answers_compared_differ_from_behavior_to_behavior(trained: Trained)
     """Otherwise the comparison above would prove nothing."""
     behaviors = [each for n in (0, 1, 5) for each in behaviors_of_length(trained, n)]
     asked = np.full(len(behaviors), 1_800_000_000)
-    served = ServedIntent(trained.run.network)
+    served = ServedIntent(trained.run.network, trained.run.heads)
     answers = predict(served, trained.run.tokenizer, behaviors, asked, silent)
     for outputs in (answers.next_actions, answers.purchases, answers.behavior_embeddings):
         assert float(outputs.std(axis=0).max()) > 10 * TOLERANCE
@@ -304,7 +305,7 @@ def held_out_shoppers(trained: Trained, inputs: Inputs) -> tuple[Prefixes, Predi
         cut_before_purchase=False,
     )
     answers = predict(
-        ServedIntent(trained.run.network),
+        ServedIntent(trained.run.network, trained.run.heads),
         trained.run.tokenizer,
         judged.behaviors(inputs.sequences),
         judged.request_times,
@@ -381,7 +382,7 @@ async def test_the_server_answers_a_cold_start_as_the_trainer_does(
     trained: Trained, triton: str, release: Release, clock: Clock, tmp_path: Path
 ) -> None:
     asked = trained.dataset.info.observed_until
-    served = ServedIntent(trained.run.network)
+    served = ServedIntent(trained.run.network, trained.run.heads)
     times = np.array([asked])
     expected = predict(served, trained.run.tokenizer, [EMPTY_BEHAVIOR], times, silent)
     async with serving(release, triton, tmp_path) as server:

@@ -17,9 +17,9 @@ from shopintent.trainer.export import (
     MODEL_VERSION,
     ServedIntent,
     model_config,
-    rising,
 )
-from support.learning import MODEL, make_network
+from shopintent.trainer.heads import rising
+from support.learning import MODEL, make_heads, make_network
 from support.trained import MAX_EVENTS, RELEASE, Trained
 
 ONNX_TYPES = {"tensor(int32)": "INT32", "tensor(int64)": "INT64", "tensor(float)": "FP32"}
@@ -117,15 +117,18 @@ def test_a_longer_horizon_is_at_least_as_likely() -> None:
 
 
 def test_the_served_network_answers_a_request_that_sees_all_events() -> None:
-    network = make_network()
+    network, heads = make_network(), make_heads()
     events = torch.zeros(2, MODEL.max_events, len(EVENT_FIELDS), dtype=torch.int32)
     events[0, :5] = 2
     events[1, :1] = 3
     times = torch.where(events[..., 0] > 0, 1_700_000_000, 0)
     asked = torch.full((2, 1), 1_700_000_100)
     with torch.no_grad():
-        actions, purchases, embedding = ServedIntent(network)(events, times, asked)
-        answers = network(events.long(), times, torch.tensor([[5], [1]]), asked)
-    assert torch.allclose(actions, answers.action_logits.softmax(-1).squeeze(1))
-    assert torch.allclose(purchases, rising(answers.purchase_logits.sigmoid()).squeeze(1))
-    assert torch.allclose(embedding, answers.behavior_embedding.squeeze(1))
+        served = ServedIntent(network, heads)(events, times, asked)
+        state, embedding = network.observe(events.long(), times, torch.tensor([[5], [1]]), asked)
+        features = heads.features(events.long(), times, asked)
+        answers = heads(torch.cat([state.squeeze(1), features], dim=1))
+    assert torch.allclose(served.next_actions, answers.next_actions)
+    assert torch.allclose(served.purchases, answers.purchases)
+    assert torch.allclose(served.visit_purchase, answers.visit_purchase)
+    assert torch.allclose(served.behavior_embedding, embedding.squeeze(1))

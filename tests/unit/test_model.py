@@ -9,13 +9,14 @@ from torch import Tensor
 
 from shopintent.trainer.export import ServedIntent
 from shopintent.trainer.learn import batch_losses
-from shopintent.trainer.model import Answers, IntentNetwork
+from shopintent.trainer.model import IntentNetwork
 from shopintent.trainer.sequences import Batch, collate, cut_windows
 from support.learning import (
     FIELD_SIZES,
     MODEL,
     TINY,
     content,
+    make_heads,
     make_network,
     make_sampler,
     random_shoppers,
@@ -39,6 +40,10 @@ def after_each(events: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
     return n_seen, torch.cat([times[:, :1], times], dim=1) + 3
 
 
+Answers = tuple[Tensor, Tensor]
+"""States and behavior embeddings."""
+
+
 def same(answers: Answers, others: Answers, *, up_to: int | None = None) -> bool:
     return all(
         torch.allclose(a[:, :up_to], b[:, :up_to], atol=1e-5)
@@ -48,10 +53,8 @@ def same(answers: Answers, others: Answers, *, up_to: int | None = None) -> bool
 
 def test_every_request_gets_an_answer_of_every_head() -> None:
     events, times = random_events(0)
-    answers = make_network()(events, times, *after_each(events, times))
-    assert answers.action_logits.shape == (3, LENGTH + 1, MODEL.n_actions)
-    assert answers.purchase_logits.shape == (3, LENGTH + 1, MODEL.n_horizons)
-    assert answers.behavior_embedding.shape == (3, LENGTH + 1, MODEL.d_model)
+    answers = make_network().observe(events, times, *after_each(events, times))
+    assert [each.shape for each in answers] == [(3, LENGTH + 1, MODEL.d_model)] * 2
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -60,11 +63,11 @@ def test_an_answer_knows_nothing_of_events_behind_its_request(layers: int) -> No
     events, times = random_events(1)
     other_events, other_times = random_events(2)
     asked = after_each(events, times)
-    answers = network(events, times, *asked)
+    answers = network.observe(events, times, *asked)
     for seen in range(LENGTH):
         changed, changed_times = events.clone(), times.clone()
         changed[:, seen:], changed_times[:, seen:] = other_events[:, seen:], other_times[:, seen:]
-        others = network(changed, changed_times, *asked)
+        others = network.observe(changed, changed_times, *asked)
         assert same(answers, others, up_to=seen + 1), f"request {seen} saw the future"
         for mine, other in zip(answers, others, strict=True):
             assert not torch.allclose(mine[:, seen + 1], other[:, seen + 1], atol=1e-3)
@@ -78,37 +81,39 @@ def test_an_answer_is_the_same_whatever_the_padding_behind_it() -> None:
     zeros = torch.zeros(3, room, events.shape[2], dtype=events.dtype)
     padded = torch.cat([events, zeros], dim=1)
     padded_times = torch.cat([times, torch.zeros(3, room, dtype=times.dtype)], dim=1)
-    assert same(network(padded, padded_times, *asked), network(events, times, *asked))
+    assert same(
+        network.observe(padded, padded_times, *asked), network.observe(events, times, *asked)
+    )
 
 
 def test_an_answer_does_not_depend_on_the_other_behaviors_of_the_batch() -> None:
     network = make_network()
     events, times = random_events(4)
     n_seen, asked = after_each(events, times)
-    together = network(events, times, n_seen, asked)
-    alone = network(events[1:2], times[1:2], n_seen[1:2], asked[1:2])
-    assert same(Answers(*(each[1:2] for each in together)), alone)
+    together = network.observe(events, times, n_seen, asked)
+    alone = network.observe(events[1:2], times[1:2], n_seen[1:2], asked[1:2])
+    assert same((together[0][1:2], together[1][1:2]), alone)
 
 
 def test_every_field_of_an_event_and_both_times_count() -> None:
     network = make_network()
     events, times = random_events(5)
     n_seen, asked = torch.full((3, 1), LENGTH), times[:, -1:] + 60
-    base = network(events, times, n_seen, asked).action_logits
+    base = network.observe(events, times, n_seen, asked)[0]
     for field in range(events.shape[2]):
         changed = events.clone()
         changed[:, 2, field] = changed[:, 2, field] % (list(FIELD_SIZES.values())[field] - 1) + 1
-        assert not torch.allclose(network(changed, times, n_seen, asked).action_logits, base)
+        assert not torch.allclose(network.observe(changed, times, n_seen, asked)[0], base)
     earlier = times.clone()
     earlier[:, :3] -= 100_000
-    assert not torch.allclose(network(events, earlier, n_seen, asked).action_logits, base)
-    assert not torch.allclose(network(events, times, n_seen, asked + 9_000).action_logits, base)
+    assert not torch.allclose(network.observe(events, earlier, n_seen, asked)[0], base)
+    assert not torch.allclose(network.observe(events, times, n_seen, asked + 9_000)[0], base)
 
 
 def test_embeddings_have_length_one() -> None:
     network = make_network()
     events, times = random_events(6)
-    behaviors = network(events, times, *after_each(events, times)).behavior_embedding
+    behaviors = network.observe(events, times, *after_each(events, times))[1]
     sampler = make_sampler()
     products = network.products(sampler.tokens, sampler.text_embeddings)
     for embeddings in (behaviors, products):
@@ -116,7 +121,7 @@ def test_embeddings_have_length_one() -> None:
 
 
 def test_a_cold_start_gets_probabilities() -> None:
-    served = ServedIntent(make_network())
+    served = ServedIntent(make_network(), make_heads())
     empty = torch.zeros(1, MODEL.max_events, len(FIELD_SIZES), dtype=torch.int32)
     times = torch.zeros(1, MODEL.max_events, dtype=torch.int64)
     with torch.no_grad():
@@ -133,7 +138,7 @@ def test_a_network_as_it_starts_leans_to_the_product_seen_last() -> None:
     tokens = torch.tensor(content())
     events = torch.cat([torch.full((10, 1), 2), tokens], dim=1).unsqueeze(1)
     one = torch.ones(10, 1, dtype=torch.int64)
-    wanted = network(events, one, one, one).behavior_embedding.squeeze(1)
+    wanted = network.observe(events, one, one, one)[1].squeeze(1)
     products = network.products(sampler.tokens, torch.zeros_like(sampler.text_embeddings))
     scores = wanted @ products.T
     assert bool((scores.diagonal() > scores.median(dim=1).values).all())

@@ -75,8 +75,14 @@ def reference(shoppers: list[list[Did]], lengths: tuple[int, ...], limits: Limit
                         length,
                         seen,
                         asked,
-                        tuple(any(t <= asked + h for t in later) for h in HORIZONS_S),
-                        tuple(asked + h <= limits.observed_until for h in HORIZONS_S),
+                        (
+                            any(n >= seen for n in purchases),
+                            *(any(t <= asked + h for t in later) for h in HORIZONS_S),
+                        ),
+                        (
+                            events[visit[-1]].time + GAP_S <= limits.observed_until,
+                            *(asked + h <= limits.observed_until for h in HORIZONS_S),
+                        ),
                         action if asked + GAP_S <= limits.observed_until else -1,
                     )
                 )
@@ -141,7 +147,7 @@ def test_an_arrival_sees_nothing_of_its_visit_and_all_before_it() -> None:
     assert prefixes.request_times.tolist() == [100, 50_000]
     assert prefixes.next_actions.tolist() == [VIEW, BUY]
     # The first event of the second visit is the purchase that its arrival is asked about.
-    assert prefixes.purchase_labels.tolist() == [[True, True], [True, True]]
+    assert prefixes.purchase_labels.tolist() == [[True, True, True], [True, True, True]]
 
 
 def test_a_visit_is_judged_only_before_its_first_purchase() -> None:
@@ -156,14 +162,28 @@ def test_a_visit_is_judged_only_before_its_first_purchase() -> None:
 def test_a_purchase_counts_up_to_the_last_second_of_the_horizon() -> None:
     for at, bought in ((600, True), (601, False)):
         sequences = sequences_of([[Did(0, VIEW, 2), Did(at, BUY, 2)]])
-        assert cut(sequences, (1,), Limits()).purchase_labels[0, 0] == bought
+        assert cut(sequences, (1,), Limits()).purchase_labels[0, 1] == bought
+
+
+def test_a_purchase_of_the_next_visit_is_none_of_this_one() -> None:
+    sequences = sequences_of([[Did(0, VIEW, 2), Did(GAP_S + 1, BUY, 2)]])
+    assert not cut(sequences, (1,), Limits()).purchase_labels[0, 0]
+    assert cut(sequences, (ARRIVAL,), Limits()).purchase_labels[:, 0].tolist() == [False, True]
+
+
+def test_how_a_visit_ends_is_unknown_while_it_may_go_on() -> None:
+    sequences = sequences_of([[Did(1000, VIEW, 2), Did(1500, BUY, 2)]])
+    for until, known in ((1500 + GAP_S - 1, False), (1500 + GAP_S, True)):
+        prefixes = cut(sequences, (1,), Limits(observed_until=until))
+        assert prefixes.purchase_known[0, 0] == known
+        assert prefixes.purchase_labels[0, 0]
 
 
 def test_a_label_is_unknown_when_the_log_ends_within_its_horizon() -> None:
     sequences = sequences_of([[Did(1000, VIEW, 2)]])
-    for until, known in ((1600, [True, False]), (1599, [False, False]), (31_000, [True, True])):
+    for until, known in ((1599, [False, False]), (1600, [True, False]), (31_000, [True, True])):
         prefixes = cut(sequences, (1,), Limits(observed_until=until))
-        assert prefixes.purchase_known[0].tolist() == known
+        assert prefixes.purchase_known[0, 1:].tolist() == known
 
 
 def test_what_happens_after_the_observed_time_changes_no_known_label() -> None:

@@ -19,6 +19,7 @@ from shopintent.trainer.data.progress import silent
 from shopintent.trainer.export import MODEL_FILE, MODEL_VERSION
 from shopintent.trainer.publish import PublishError, check_export, new_release_id, publish
 from shopintent.trainer.run import Run
+from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
 from support.trained import RELEASE, Trained
@@ -41,7 +42,7 @@ def quick_export(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def inputs(trained: Trained) -> Inputs:
     run = trained.run
-    catalog = load_catalog(trained.dataset, run.info.cut_time)
+    catalog = load_catalog(trained.dataset, known_before(run.info.cut_time))
     encoder = TextEncoder.open(run.folder)
     return load_inputs(trained.dataset, run.tokenizer, encoder, catalog, run.info.actions, silent)
 
@@ -191,17 +192,17 @@ def test_the_graph_of_the_network_passes(trained: Trained, inputs: Inputs) -> No
 @pytest.mark.parametrize(
     ("weight", "output"),
     [
-        ("act.bias", "next_action_probabilities"),
-        ("buy_state.bias", "purchase_probabilities"),
-        ("behavior.bias", "behavior_embedding"),
+        ("heads.action.bias", "next_action_probabilities"),
+        ("heads.purchase.bias", "visit_purchase_probability"),
+        ("network.behavior.bias", "behavior_embedding"),
     ],
 )
 @pytest.mark.parametrize("change", [0.3, float("nan")])
 def test_a_graph_that_differs_is_refused_with_the_output(
     trained: Trained, inputs: Inputs, weight: str, output: str, change: float
 ) -> None:
-    network = deepcopy(trained.run.network)
-    with torch.no_grad():
-        dict(network.named_parameters())[weight].view(-1)[0] += change
+    part, _, name = weight.partition(".")
+    changed = deepcopy(getattr(trained.run, part))
+    changed.state_dict()[name].view(-1)[0] += change
     with pytest.raises(PublishError, match=f"differs from the trained network .* {output}"):
-        check_export(replace(trained.run, network=network), inputs, graph_of(trained))
+        check_export(replace(trained.run, **{part: changed}), inputs, graph_of(trained))

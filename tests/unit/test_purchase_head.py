@@ -17,13 +17,13 @@ from shopintent.trainer.purchase_head import (
     FOLDS,
     MIN_POSITIVES,
     HorizonRequests,
+    PurchaseHead,
     PurchaseRequests,
     fit_horizon,
     fit_platt,
     fit_purchase_head,
     out_of_fold,
 )
-from support.learning import make_network
 
 LAW = np.array([1.2, -0.8, 0.5, 0.0])
 BIAS = -2.0
@@ -153,10 +153,9 @@ def test_platt_scaling_never_turns_the_order_around() -> None:
     assert fit_platt(log_odds, np.zeros(500, bool)) == (1.0, 0.0)
 
 
-def test_every_horizon_is_fitted_to_its_own_known_labels() -> None:
-    network = make_network(n_horizons=2)
-    width = network.config.d_model
-    n_inputs = width + network.buy_features.weight.shape[1]
+def test_every_column_is_fitted_to_its_own_known_labels() -> None:
+    n_inputs = 6
+    head = PurchaseHead(n_inputs, 2)
     rng = np.random.default_rng(12)
     n = 900
     inputs = rng.normal(size=(n, n_inputs)).astype(np.float32)
@@ -166,15 +165,14 @@ def test_every_horizon_is_fitted_to_its_own_known_labels() -> None:
     known[: n // 2, 1] = False
     bought[: n // 2, 1] = inputs[: n // 2, -1] < 0
     shoppers, times = rng.integers(0, 200, n), rng.integers(0, 1000, n)
-    fit_purchase_head(network, PurchaseRequests(inputs, bought, known, shoppers, times))
-    state, features = network.buy_state.weight.detach(), network.buy_features.weight.detach()
-    assert int(state[0].abs().argmax()) == 0
-    assert float(state[0, 0]) > 0.1
-    assert int(features[1].abs().argmax()) == features.shape[1] - 1
-    assert float(features[1, -1]) > 0.1
+    fit_purchase_head(head, PurchaseRequests(inputs, bought, known, shoppers, times))
+    assert int(head.weight[0].abs().argmax()) == 0
+    assert float(head.weight[0, 0]) > 0.1
+    assert int(head.weight[1].abs().argmax()) == n_inputs - 1
+    assert float(head.weight[1, -1]) > 0.1
     half = slice(n // 2, None)
     weights, bias = fit_horizon(
         HorizonRequests(inputs[half], bought[half, 1], shoppers[half], times[half])
     )
-    assert features[1].numpy() == pytest.approx(weights[width:], abs=1e-6)
-    assert float(network.buy_state.bias.detach()[1]) == pytest.approx(bias, abs=1e-6)
+    assert head.weight[1].numpy() == pytest.approx(weights, abs=1e-6)
+    assert float(head.bias[1]) == pytest.approx(bias, abs=1e-6)

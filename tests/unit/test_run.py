@@ -27,10 +27,11 @@ def test_a_run_comes_back_as_it_was_saved(saved: Run) -> None:
     assert opened.info == saved.info
     assert opened.tokenizer.fingerprint == saved.tokenizer.fingerprint
     assert not opened.network.training
-    weights = opened.network.state_dict()
-    assert weights.keys() == saved.network.state_dict().keys()
-    for name, weight in saved.network.state_dict().items():
-        assert torch.equal(weights[name], weight), name
+    for part, expected in ((opened.network, saved.network), (opened.heads, saved.heads)):
+        weights = part.state_dict()
+        assert weights.keys() == expected.state_dict().keys()
+        for name, weight in expected.state_dict().items():
+            assert torch.equal(weights[name], weight), name
 
 
 def test_saving_again_replaces_what_was_there(saved: Run) -> None:
@@ -56,10 +57,9 @@ DAMAGE: dict[str, Callable[[Run], object]] = {
     "unknown setting": lambda run: change(run, config={"colour": "red"}),
     "no actions": lambda run: change(run, actions=None),
     "no weights": lambda run: (run.folder / "model.safetensors").unlink(),
+    "no heads": lambda run: (run.folder / "heads.safetensors").unlink(),
     "half the weights": lambda run: (run.folder / "model.safetensors").write_bytes(b"\x10\0\0"),
-    "other shape": lambda run: change(
-        run, horizons_s=[1], model=run.info.model.__dict__ | {"d_model": 4}
-    ),
+    "other shape": lambda run: change(run, model=run.info.model.__dict__ | {"d_model": 4}),
 }
 
 

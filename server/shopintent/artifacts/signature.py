@@ -16,6 +16,7 @@ REQUEST_TIME = "request_time"
 NEXT_ACTION_PROBABILITIES = "next_action_probabilities"
 PURCHASE_PROBABILITIES = "purchase_probabilities"
 BEHAVIOR_EMBEDDING = "behavior_embedding"
+VISIT_PURCHASE_PROBABILITY = "visit_purchase_probability"
 # text_encoder_<release>
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
@@ -63,6 +64,7 @@ def intent_signature(
             Tensor(NEXT_ACTION_PROBABILITIES, "FP32", (n_actions,)),
             Tensor(PURCHASE_PROBABILITIES, "FP32", (n_horizons,)),
             Tensor(BEHAVIOR_EMBEDDING, "FP32", (embedding_size,)),
+            Tensor(VISIT_PURCHASE_PROBABILITY, "FP32", (1,)),
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from shopintent.artifacts import layout, signature
 from shopintent.artifacts.signature import Signature
 from shopintent.behavior.tokenizer import EVENT_FIELDS, PRODUCT_FIELDS
 from shopintent.trainer import text
+from shopintent.trainer.heads import HeadAnswers, IntentHeads
 from shopintent.trainer.model import IntentNetwork
 from shopintent.trainer.onnx_export import export_onnx
 from shopintent.trainer.run import Run
@@ -28,32 +30,42 @@ def requests(
     return events, event_times, (events[:, :, 0] != 0).sum(1, keepdim=True), request_time
 
 
-def rising(probabilities: Tensor) -> Tensor:
-    """Returns [..., H] in which a longer horizon is at least as likely as a shorter one.
+class ServedAnswers(NamedTuple):
+    """The outputs of the graph that serves, in the order of `signature.intent_signature`."""
 
-    The horizons are fitted one by one, so that noise could turn them around.
-    """
-    columns = list(probabilities.unbind(-1))
-    for horizon in range(1, len(columns)):
-        columns[horizon] = torch.maximum(columns[horizon], columns[horizon - 1])
-    return torch.stack(columns, dim=-1)
+    next_actions: Tensor  # [B, A]
+    purchases: Tensor  # [B, H]
+    behavior_embedding: Tensor  # [B, D], L2-normalized
+    visit_purchase: Tensor  # [B, 1]
 
 
 class ServedIntent(nn.Module):
     """The graph that serves: one request of every behavior, to calibrated probabilities."""
 
-    def __init__(self, network: IntentNetwork) -> None:
+    def __init__(self, network: IntentNetwork, heads: IntentHeads) -> None:
         super().__init__()
         self.network = network.eval()
+        self.heads = heads.eval()
 
-    def forward(
+    def observe(
         self, events: Tensor, event_times: Tensor, request_time: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, T, 8], [B, T] and [B, 1] to [B, A], [B, H] and [B, D]; see artifacts.signature."""
-        answers = self.network(*requests(events, event_times, request_time))
-        purchases = rising(torch.sigmoid(answers.purchase_logits))
-        actions = torch.softmax(answers.action_logits, dim=-1)
-        return actions.squeeze(1), purchases.squeeze(1), answers.behavior_embedding.squeeze(1)
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what the heads see, [B, D + X], and behavior embeddings [B, D]."""
+        events, event_times, n_seen, request_time = requests(events, event_times, request_time)
+        state, embedding = self.network.observe(events, event_times, n_seen, request_time)
+        features = self.heads.features(events, event_times, request_time)
+        return torch.cat([state.squeeze(1), features], dim=1), embedding.squeeze(1)
+
+    def forward(self, events: Tensor, event_times: Tensor, request_time: Tensor) -> ServedAnswers:
+        """[B, T, 8], [B, T] and [B, 1] to answers; see artifacts.signature."""
+        inputs, embedding = self.observe(events, event_times, request_time)
+        answers: HeadAnswers = self.heads(inputs)
+        return ServedAnswers(
+            next_actions=answers.next_actions,
+            purchases=answers.purchases,
+            behavior_embedding=embedding,
+            visit_purchase=answers.visit_purchase,
+        )
 
 
 class ServedProducts(nn.Module):
@@ -87,7 +99,7 @@ def export_models(run: Run, release_id: str, repository: Path) -> list[Path]:
     graphs = [folder / str(MODEL_VERSION) / MODEL_FILE for folder in folders]
     length = model.max_events
     export_onnx(
-        ServedIntent(run.network),
+        ServedIntent(run.network, run.heads),
         (
             torch.ones(2, length, len(EVENT_FIELDS), dtype=torch.int32),
             torch.ones(2, length, dtype=torch.int64),

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from shopintent.behavior import Behavior, BehaviorTokenizer
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.export import ServedIntent, requests
+from shopintent.trainer.export import ServedIntent
+from shopintent.trainer.heads import IntentHeads
 from shopintent.trainer.model import IntentNetwork
 from shopintent.trainer.run import Run
 from shopintent.trainer.training_data import Inputs
@@ -22,11 +23,12 @@ BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the served graph says of N requests."""
+    """What the served graph says of N requests, in the order of its outputs."""
 
     next_actions: NDArray[np.float32]  # [N, A]
     purchases: NDArray[np.float32]  # [N, H]
     behavior_embeddings: NDArray[np.float32]  # [N, D]
+    visit_purchase: NDArray[np.float32]  # [N, 1]
 
 
 def ask(
@@ -38,7 +40,7 @@ def ask(
 ) -> tuple[NDArray[np.float32], ...]:
     """Returns what `answer` says of every behavior, each output with N rows.
 
-    It is given windows [B, T, 8], their times [B, T] and request times [B, 1], shortest behaviors
+    It is given windows [B, T, 9], their times [B, T] and request times [B, 1], shortest behaviors
     first and without the padding that all of a batch share: a causal model answers the same
     without it.
     """
@@ -77,17 +79,17 @@ def predict(
 @torch.no_grad()
 def head_inputs(
     network: IntentNetwork,
+    heads: IntentHeads,
     tokenizer: BehaviorTokenizer,
     behaviors: Sequence[Behavior],
     request_times: NDArray[np.int64],
     on_progress: Progress,
 ) -> NDArray[np.float32]:
     """Returns [N, D + X]: what the intent heads see, state and structured features."""
+    served = ServedIntent(network, heads)
 
     def observe(events: Tensor, event_times: Tensor, request_time: Tensor) -> tuple[Tensor]:
-        given = requests(events, event_times, request_time)
-        state, _ = network.observe(*given)
-        return (torch.cat([state, network.features(*given)], dim=-1).squeeze(1),)
+        return (served.observe(events, event_times, request_time)[0],)
 
     (inputs,) = ask(tokenizer, behaviors, request_times, observe, on_progress)
     return inputs

@@ -24,8 +24,8 @@ class Prefixes:
     ends: NDArray[np.int64]  # [N], the first row not seen
     request_times: NDArray[np.int64]  # [N], unix seconds
     lengths: NDArray[np.int64]  # [N], events seen of this visit
-    purchase_labels: NDArray[np.bool_]  # [N, H]
-    purchase_known: NDArray[np.bool_]  # [N, H], whether the log goes on long enough to tell
+    purchase_labels: NDArray[np.bool_]  # [N, 1 + H], later in this visit, then by horizon
+    purchase_known: NDArray[np.bool_]  # [N, 1 + H], whether the log goes on long enough to tell
     next_actions: NDArray[np.int64]  # [N], -1 where the log ends before the visit surely did
 
     def __len__(self) -> int:
@@ -59,14 +59,16 @@ def visit_prefixes(
     """
     times, sessions = sequences.event_times, sequences.session_ids
     starts = np.flatnonzero(np.append(True, sessions[1:] != sessions[:-1]))
-    sizes = np.diff(np.append(starts, len(times)))
-    uncut = sizes_before_purchase(sequences, starts) if cut_before_purchase else sizes
+    behind = np.append(starts[1:], len(times))  # the row behind each visit
+    sizes = behind - starts
+    uncut = next_purchases(sequences, starts) - starts if cut_before_purchase else sizes
     in_time = (times[starts] >= visits_from) & (times[starts] < visits_until)
     parts = []
     for length in lengths:
-        visits = np.flatnonzero(in_time & (sizes >= max(length, 1)) & (uncut >= length))
-        parts.append((starts[visits], np.full(len(visits), length)))
-    first, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
+        chosen = np.flatnonzero(in_time & (sizes >= max(length, 1)) & (uncut >= length))
+        parts.append((chosen, np.full(len(chosen), length)))
+    visits, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
+    first = starts[visits]
     ends = first + seen
     arriving = seen == ARRIVAL
     last = np.where(arriving, first, ends - 1)  # labels of an arrival stand at the first event
@@ -75,23 +77,24 @@ def visit_prefixes(
     asked = times[last]
     actions = np.where(arriving, sequences.actions[first], sequences.next_actions[last])
     kept = asked < visits_until
-    until = asked[:, None] + np.array(horizons_s)
+    within = asked[:, None] + np.array(horizons_s)
+    in_visit = next_purchases(sequences, ends) < behind[visits]
+    visit_over = times[behind[visits] - 1] + session_gap_s
     prefixes = Prefixes(
         shoppers=np.searchsorted(sequences.offsets, first, side="right") - 1,
         ends=ends,
         request_times=asked,
         lengths=seen,
-        purchase_labels=buys[:, None] <= until,
-        purchase_known=until <= observed_until,
+        purchase_labels=np.column_stack([in_visit, buys[:, None] <= within]),
+        purchase_known=np.column_stack([visit_over, within]) <= observed_until,
         next_actions=np.where(asked + session_gap_s <= observed_until, actions, -1),
     )
     return prefixes.take(kept)
 
 
-def sizes_before_purchase(sequences: Sequences, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns how many events each visit has before its first purchase."""
+def next_purchases(sequences: Sequences, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the row of the first purchase in each row or behind it, whoever's it is."""
     n_events = len(sequences.purchases)
     purchases = np.append(np.flatnonzero(sequences.purchases), n_events)
-    first = purchases[np.searchsorted(purchases, starts)]
-    sizes: NDArray[np.int64] = np.minimum(first, np.append(starts[1:], n_events)) - starts
-    return sizes
+    found: NDArray[np.int64] = purchases[np.searchsorted(purchases, rows)]
+    return found

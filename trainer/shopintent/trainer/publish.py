@@ -22,6 +22,7 @@ from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.export import MODEL_FILE, MODEL_VERSION, ServedIntent, export_models
 from shopintent.trainer.predict import embed_products
 from shopintent.trainer.run import Run
+from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
 
@@ -58,7 +59,7 @@ def publish(
     if folder.path.exists():
         raise PublishError(f"{folder.path} exists: a release never changes, give another id")
     encoder = TextEncoder.open(run.folder)
-    catalog = load_catalog(dataset, run.info.cut_time)
+    catalog = load_catalog(dataset, known_before(run.info.cut_time))
     inputs = load_inputs(dataset, run.tokenizer, encoder, catalog, run.info.actions, on_progress)
     n_popular = min(N_POPULAR, len(catalog.products))
     manifest = Manifest(
@@ -129,7 +130,9 @@ def check_export(run: Run, inputs: Inputs, graph: Path) -> None:
     given = {"events": events, "event_times": event_times, "request_time": request_time}
     session = onnxruntime.InferenceSession(str(graph))
     exported = session.run(None, given)
-    trained = ServedIntent(run.network)(*(torch.tensor(array) for array in given.values()))
+    trained = ServedIntent(run.network, run.heads)(
+        *(torch.tensor(array) for array in given.values())
+    )
     for output, expected, got in zip(session.get_outputs(), trained, exported, strict=True):
         distance = float(np.abs(expected.numpy() - got).max())
         if not distance <= TOLERANCE:

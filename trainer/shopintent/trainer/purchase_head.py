@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
+from torch import Tensor, nn
 
 from shopintent.trainer.logistic import regression
-from shopintent.trainer.model import IntentNetwork
 from shopintent.trainer.prefixes import Prefixes
 
 MIN_POSITIVES = 20
@@ -28,6 +28,25 @@ PENALTIES = (1e-3, 1e-2, 1e-1)
 FOLDS = 3
 NEWEST_SHARE = 0.5
 """The newest share of the requests, which the probabilities are calibrated on."""
+
+
+class PurchaseHead(nn.Module):
+    """State and structured features [B, I] to purchase probabilities [B, C].
+
+    The first column is a purchase later in this visit, the others are the horizons.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, n_inputs: int, n_columns: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(n_columns, n_inputs))
+        self.register_buffer("bias", torch.zeros(n_columns))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, I] to [B, C]."""
+        return torch.sigmoid(inputs @ self.weight.T + self.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +91,12 @@ class HorizonRequests:
     request_times: NDArray[np.int64]  # [N]
 
 
-def fit_purchase_head(network: IntentNetwork, requests: PurchaseRequests) -> None:
+def fit_purchase_head(head: PurchaseHead, requests: PurchaseRequests) -> None:
     """Sets the head's weights and biases; with too few purchases it predicts their rate."""
-    width = network.config.d_model
-    for horizon in range(requests.bought.shape[1]):
-        weights, bias = fit_horizon(requests.of_horizon(horizon))
-        with torch.no_grad():
-            network.buy_state.weight[horizon] = torch.as_tensor(weights[:width])
-            network.buy_features.weight[horizon] = torch.as_tensor(weights[width:])
-            network.buy_state.bias[horizon] = bias
+    for column in range(requests.bought.shape[1]):
+        weights, bias = fit_horizon(requests.of_horizon(column))
+        head.weight[column] = torch.as_tensor(weights)
+        head.bias[column] = bias
 
 
 def fit_horizon(requests: HorizonRequests) -> tuple[NDArray[np.float64], float]:

@@ -1,5 +1,5 @@
-"""A training run on disk: the network, its tokenizer, and all that is needed to evaluate and
-publish it.
+"""A training run on disk: the network, its heads and tokenizer, and all that is needed to evaluate
+and publish it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from shopintent.behavior import BehaviorTokenizer
 from shopintent.trainer.config import TrainConfig
+from shopintent.trainer.heads import HeadsConfig, IntentHeads
 from shopintent.trainer.model import IntentNetwork, ModelConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class RunError(ValueError):
@@ -31,6 +32,7 @@ class RunInfo:
     """The folder of the prepared dataset."""
     config: TrainConfig
     model: ModelConfig
+    heads: HeadsConfig
     actions: tuple[str, ...]
     horizons_s: tuple[int, ...]
     cut_time: int
@@ -47,12 +49,14 @@ class Run:
     folder: Path
     info: RunInfo
     network: IntentNetwork
+    heads: IntentHeads
     tokenizer: BehaviorTokenizer
 
     def save(self) -> None:
-        """Writes network, tokenizer and info into the folder; run.json comes last."""
+        """Writes network, heads, tokenizer and info into the folder; run.json comes last."""
         self.folder.mkdir(parents=True, exist_ok=True)
         save_file(self.network.state_dict(), self.folder / "model.safetensors")
+        save_file(self.heads.state_dict(), self.folder / "heads.safetensors")
         self.tokenizer.save(self.folder / "behavior_tokenizer")
         content = {"format_version": FORMAT_VERSION, **asdict(self.info)}
         written = self.folder / ".run.json"
@@ -82,6 +86,9 @@ class Run:
             dataset=saved["dataset"],
             config=TrainConfig(**saved["config"]),
             model=ModelConfig(**saved["model"]),
+            heads=HeadsConfig(
+                **saved["heads"] | {"event_types": tuple(saved["heads"]["event_types"])}
+            ),
             actions=tuple(saved["actions"]),
             horizons_s=tuple(saved["horizons_s"]),
             cut_time=saved["cut_time"],
@@ -90,5 +97,7 @@ class Run:
         )
         network = IntentNetwork(info.model)
         network.load_state_dict(load_file(folder / "model.safetensors"))
+        heads = IntentHeads(info.heads)
+        heads.restore(load_file(folder / "heads.safetensors"))
         tokenizer = BehaviorTokenizer.load(folder / "behavior_tokenizer")
-        return cls(folder, info, network.eval(), tokenizer)
+        return cls(folder, info, network.eval(), heads.eval(), tokenizer)

@@ -23,6 +23,7 @@ from shopintent.trainer.predict import Predictions, embed_products, predict
 from shopintent.trainer.prefixes import JUDGED_LENGTHS, Prefixes, visit_prefixes
 from shopintent.trainer.run import Run
 from shopintent.trainer.sequences import Sequences
+from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.training_data import (
     Catalog,
@@ -73,14 +74,14 @@ class Evaluation:
 def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
     """Judges the run on the visits that start in the held-out time."""
     encoder = TextEncoder.open(run.folder)
-    catalog = load_catalog(dataset, run.info.cut_time)
+    catalog = load_catalog(dataset, known_before(run.info.cut_time))
     inputs = load_inputs(dataset, run.tokenizer, encoder, catalog, run.info.actions, on_progress)
     sequences = inputs.sequences
     held_out = prefixes(run, dataset, sequences, held_out=True, cut_before_purchase=False)
     if not len(held_out):
         raise EvaluationError("no visit starts in the held-out time: hold out more of the log")
     predictions = predict(
-        ServedIntent(run.network),
+        ServedIntent(run.network, run.heads),
         run.tokenizer,
         held_out.behaviors(sequences),
         held_out.request_times,
@@ -152,10 +153,10 @@ def judge_purchases(
     counts = count_features(sequences, held_out, n_actions)
     results = []
     for horizon, horizon_s in enumerate(run.info.horizons_s):
-        known = held_out.purchase_known[:, horizon]
-        labels = held_out.purchase_labels[known, horizon]
-        fit = learned.purchase_known[:, horizon]
-        past = learned.purchase_labels[fit, horizon]
+        known = held_out.purchase_known[:, 1 + horizon]
+        labels = held_out.purchase_labels[known, 1 + horizon]
+        fit = learned.purchase_known[:, 1 + horizon]
+        past = learned.purchase_labels[fit, 1 + horizon]
         rate = float(past.mean()) if len(past) else 0.0
         probabilities = {
             MODEL: predicted[known, horizon].astype(np.float64),
