@@ -7,8 +7,14 @@ import polars as pl
 from shopintent.behavior import PRODUCT_EVENT_TYPES
 from shopintent.behavior.events import QUANTITY_EVENT_TYPES
 from shopintent.behavior.products import CATEGORY_SEPARATOR
-from shopintent.trainer.data.mapping import IGNORE, Attributes, Cleaning, Mapping, Source
-from shopintent.trainer.data.read import MALFORMED, ROW, raw_name
+from shopintent.trainer.data.columns import MALFORMED, ROW, raw_name
+from shopintent.trainer.data.mapping import (
+    ANY_OTHER,
+    IGNORE,
+    Attributes,
+    Mapping,
+    Source,
+)
 from shopintent.trainer.data.times import temporal_seconds, unix_seconds
 
 MALFORMED_LINE = "malformed line"
@@ -53,9 +59,10 @@ def columns_needed(source: Source) -> list[str]:
     columns = source.columns
     event_columns = [
         *columns.event_time,
-        columns.shopper_id,
+        columns.order,
+        *columns.shopper_id,
         columns.event_type,
-        columns.product_id,
+        *columns.product_id,
         *columns.category,
         columns.search_query,
         columns.quantity,
@@ -89,22 +96,24 @@ def canonical_events(
     def text(column: str | None) -> pl.Expr:
         return clean_text(column, missing)
 
+    order = text(columns.order).cast(pl.Float64, strict=False)
     raw_type = pl.lit(None, pl.String) if source.event_type else text(columns.event_type)
     events = rows.select(
         ROW,
         MALFORMED,
         raw_type.alias("raw_event_type"),
         _event_type(raw_type, source).alias("event_type"),
-        _shopper(text(columns.shopper_id), mapping.cleaning).alias("shopper_id"),
+        _shopper(columns.shopper_id, mapping).alias("shopper_id"),
         _event_time(rows, source, mapping).alias("event_time"),
-        text(columns.product_id).alias("product_id"),
+        order.alias("order"),
+        _first_known([text(column) for column in columns.product_id]).alias("product_id"),
         category_path(columns.category, columns.category_separator, missing).alias("category"),
         text(columns.search_query).alias("search_query"),
         number_text(columns.quantity, missing).alias("quantity_text"),
         text(columns.session_id).alias("raw_session"),
         *attribute_values(source.attributes, missing, mapping.cleaning.max_price),
     )
-    return _marked(events, mapping.cleaning, now).drop(MALFORMED, "quantity_text")
+    return _marked(events, mapping, now).drop(MALFORMED, "quantity_text")
 
 
 def clean_text(column: str | None, missing: tuple[str, ...]) -> pl.Expr:
@@ -145,7 +154,7 @@ def attribute_values(
     title = [clean_text(column, missing) for column in attributes.title]
     category = category_path(attributes.category, attributes.category_separator, missing)
     price_text = number_text(attributes.price, missing)
-    number = price_text.cast(pl.Float64, strict=False)
+    number = amount(price_text)
     valid = (number.is_finite() & (number > 0) & (number <= max_price)).fill_null(False)
     in_stock = clean_text(attributes.in_stock, missing).str.to_lowercase()
     return [
@@ -168,6 +177,19 @@ def attribute_values(
     ]
 
 
+def amount(text: pl.Expr) -> pl.Expr:
+    """Returns the number of "12.5", "1,234.50", "12,50" or "EUR 12.50"; null where there is none.
+
+    A lone comma before three digits groups thousands; before fewer it is decimal.
+    """
+    digits = text.str.replace_all(r"[^0-9,.\-]", "").str.strip_chars(",.")
+    decimal_comma = digits.str.contains(r"^-?[\d.]*,(\d{1,2}|\d{4,})$")
+    swapped = digits.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    grouped = digits.str.replace_all(",", "", literal=True)
+    written = pl.when(decimal_comma).then(swapped).otherwise(grouped)
+    return pl.coalesce(text.cast(pl.Float64, strict=False), written.cast(pl.Float64, strict=False))
+
+
 def _no_text() -> pl.Expr:
     return pl.lit(None, pl.String)
 
@@ -175,17 +197,33 @@ def _no_text() -> pl.Expr:
 def _event_type(raw_type: pl.Expr, source: Source) -> pl.Expr:
     if source.event_type:
         return pl.lit(source.event_type)
-    return raw_type.replace_strict(
-        list(source.event_types), list(source.event_types.values()), default=None
+    named = {raw: each for raw, each in source.event_types.items() if raw != ANY_OTHER}
+    known = raw_type.replace_strict(
+        list(named), list(named.values()), default=None, return_dtype=pl.String
     )
+    other = pl.lit(source.event_types.get(ANY_OTHER), pl.String)
+    return pl.coalesce(known, pl.when(raw_type.is_not_null()).then(other))
 
 
-def _shopper(shopper: pl.Expr, cleaning: Cleaning) -> pl.Expr:
-    return pl.when(shopper.is_in(list(cleaning.anonymous_shopper_ids)).not_()).then(shopper)
+def _first_known(texts: list[pl.Expr]) -> pl.Expr:
+    return pl.coalesce(texts) if texts else pl.lit(None, pl.String)
+
+
+def _shopper(columns: tuple[str, ...], mapping: Mapping) -> pl.Expr:
+    """Ids of a second column are marked by its name: session 5 is not shopper 5."""
+    nobody = list(mapping.cleaning.anonymous_shopper_ids)
+    ids: list[pl.Expr] = []
+    for column in columns:
+        shopper = clean_text(column, mapping.missing_values)
+        known = pl.when(shopper.is_in(nobody).not_()).then(shopper)
+        ids.append(known if not ids else pl.lit(f"{column}:") + known)
+    return pl.coalesce(ids)
 
 
 def _event_time(rows: pl.LazyFrame, source: Source, mapping: Mapping) -> pl.Expr:
     names = source.columns.event_time
+    if not names:
+        return pl.col(ROW)
     dtype = rows.collect_schema()[raw_name(names[0])]
     if len(names) == 1 and dtype.is_temporal():
         return temporal_seconds(pl.col(raw_name(names[0])), dtype, source.time.timezone)
@@ -194,8 +232,9 @@ def _event_time(rows: pl.LazyFrame, source: Source, mapping: Mapping) -> pl.Expr
     return unix_seconds(joined, source.time)
 
 
-def _marked(events: pl.LazyFrame, cleaning: Cleaning, now: int) -> pl.LazyFrame:
-    quantity = pl.col("quantity_text").cast(pl.Float64, strict=False)
+def _marked(events: pl.LazyFrame, mapping: Mapping, now: int) -> pl.LazyFrame:
+    cleaning = mapping.cleaning
+    quantity = amount(pl.col("quantity_text"))
     counted = pl.col("event_type").is_in(sorted(QUANTITY_EVENT_TYPES))
     # A log that writes 0 does not know the quantity; nothing was bought zero times.
     readable = (quantity.is_finite() & (quantity >= 0) & (quantity <= MAX_QUANTITY)).fill_null(
@@ -203,11 +242,13 @@ def _marked(events: pl.LazyFrame, cleaning: Cleaning, now: int) -> pl.LazyFrame:
     )
     written = pl.col("quantity_text").is_not_null()
     latest = now if cleaning.latest is None else cleaning.latest
+    in_range = pl.col("event_time").is_between(cleaning.earliest, latest)
+    out_of_range = pl.lit(False) if mapping.ordered else ~in_range
     problems: list[tuple[pl.Expr, str]] = [
         (pl.col(MALFORMED), MALFORMED_LINE),
         (pl.col("shopper_id").is_null(), MISSING_SHOPPER),
         (pl.col("event_time").is_null(), UNREADABLE_TIME),
-        (~pl.col("event_time").is_between(cleaning.earliest, latest), TIME_OUT_OF_RANGE),
+        (out_of_range, TIME_OUT_OF_RANGE),
         (pl.col("event_type").is_null(), UNKNOWN_EVENT_TYPE),
         (pl.col("event_type") == IGNORE, IGNORED_EVENT_TYPE),
         (

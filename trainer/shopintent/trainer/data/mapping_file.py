@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import codecs
 import tomllib
-from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from zoneinfo import ZoneInfo, available_timezones
 
-from shopintent.behavior import EVENT_TYPES
 from shopintent.trainer.data.mapping import (
     FORMATS,
-    IGNORE,
     MISSING_VALUES,
+    ORDER,
     Attributes,
     Catalog,
-    Cleaning,
     Columns,
     FileFormat,
+    Join,
     Mapping,
-    Session,
+    Properties,
     Source,
     Time,
+)
+from shopintent.trainer.data.mapping_sections import (
+    check_event_type,
+    read_cleaning,
+    read_event_types,
+    read_session,
+    read_time,
 )
 from shopintent.trainer.data.tables import MappingError, Table, did_you_mean
 
@@ -65,8 +70,8 @@ def parse_mapping(text: str, origin: str) -> Mapping:
     if version != FORMAT_VERSION:
         raise root.error("format_version", f"must be {FORMAT_VERSION}, the version read here.")
     name = root.text("name", required=True)
-    session = _session(root.table("session"))
-    cleaning = _cleaning(root.table("cleaning"))
+    session = read_session(root.table("session"))
+    cleaning = read_cleaning(root.table("cleaning"))
     catalog = _catalog(root.table("catalog"))
     missing_values = root.texts("missing_values") or MISSING_VALUES
     sources = tuple(_source(table, root) for table in root.tables("sources"))
@@ -77,6 +82,8 @@ def parse_mapping(text: str, origin: str) -> Mapping:
         raise root.error(
             "session.rule", 'is "column" but no source names columns.session_id; name it.'
         )
+    if len({source.time.unit == ORDER for source in sources}) > 1:
+        raise root.error("time.unit", 'is "order" for some sources only; all need times, or none.')
     return Mapping(str(name), origin, sources, session, cleaning, catalog, missing_values)
 
 
@@ -90,8 +97,9 @@ def _source(table: Table, root: Table) -> Source:
     columns_table = own_or_shared("columns")
     if columns_table is None:
         raise table.error("columns", "is missing; say which column holds what in [columns].")
-    columns = _columns(columns_table)
-    event_types = _event_types(own_or_shared("event_types"))
+    time = read_time(own_or_shared("time"))
+    columns = _columns(columns_table, time)
+    event_types = read_event_types(own_or_shared("event_types"))
     event_type = table.text("event_type")
     if (event_type is None) == (columns.event_type is None):
         raise table.error(
@@ -99,7 +107,7 @@ def _source(table: Table, root: Table) -> Source:
             "give either columns.event_type or one event_type for all rows of the source.",
         )
     if event_type is not None:
-        _check_event_type(table, "event_type", event_type)
+        check_event_type(table, "event_type", event_type)
     elif not event_types:
         raise table.error(
             "event_types", "is missing; say what each value of columns.event_type means."
@@ -110,8 +118,9 @@ def _source(table: Table, root: Table) -> Source:
         columns=columns,
         event_type=event_type,
         event_types=event_types,
-        time=_time(own_or_shared("time")),
+        time=time,
         attributes=_attributes(own_or_shared("product")),
+        joins=_joins(table),
     )
     table.finish()
     return source
@@ -122,8 +131,10 @@ def _file_format(table: Table) -> FileFormat:
         format=table.text("format"),
         has_header=table.boolean("has_header", True),
         column_names=table.texts("column_names"),
-        delimiter=str(table.text("delimiter", ",")),
+        delimiter=table.text("delimiter"),
         quote=str(table.text("quote", '"')),
+        encoding=str(table.text("encoding", "utf-8")),
+        explode=table.text("explode"),
     )
     if file_format.format is not None and file_format.format not in FORMATS:
         raise table.error("format", f"must be one of {', '.join(FORMATS)}.")
@@ -131,19 +142,57 @@ def _file_format(table: Table) -> FileFormat:
         raise table.error("column_names", "is missing; files without a header need them.")
     if file_format.has_header and file_format.column_names:
         raise table.error("column_names", "is for files with has_header = false; remove one.")
-    if len(file_format.delimiter) != 1:
-        raise table.error("delimiter", "must be one character.")
+    if file_format.delimiter == "":
+        raise table.error("delimiter", "is empty; give one, or leave it out to have it found.")
     if len(file_format.quote) > 1:
         raise table.error("quote", 'must be one character, or "" for none.')
+    try:
+        codecs.lookup(file_format.encoding)
+    except LookupError:
+        raise table.error("encoding", 'is unknown; use "utf-8", "latin-1", "cp1252"...') from None
     return file_format
 
 
-def _columns(table: Table) -> Columns:
+def _joins(table: Table) -> tuple[Join, ...]:
+    joins = []
+    for each in table.tables("join"):
+        key = each.texts("on", required=True)
+        if len(key) > 2:
+            raise each.error("on", "is the key's column, or two: here and in the joined file.")
+        joins.append(
+            Join(
+                file=str(each.text("file", required=True)),
+                file_format=_file_format(each),
+                key=key[0],
+                file_key=key[-1],
+                columns=each.texts("columns", required=True),
+            )
+        )
+        each.finish()
+    return tuple(joins)
+
+
+def _columns(table: Table, time: Time) -> Columns:
+    shopper_id = table.texts("shopper_id")
+    if not shopper_id:
+        raise table.error(
+            "shopper_id",
+            "is missing; give the column of the shopper, or of the session where the log knows no "
+            "shoppers.",
+        )
+    event_time = table.texts("event_time")
+    if not event_time and time.unit != ORDER:
+        raise table.error(
+            "event_time",
+            "is missing; give the column of the time. A log that has only an order needs "
+            '[time] unit = "order".',
+        )
     columns = Columns(
-        event_time=table.texts("event_time", required=True),
-        shopper_id=str(table.text("shopper_id", required=True)),
+        shopper_id=shopper_id,
+        event_time=event_time,
+        order=table.text("order"),
         event_type=table.text("event_type"),
-        product_id=table.text("product_id"),
+        product_id=table.texts("product_id"),
         category=table.texts("category"),
         category_separator=table.text("category_separator"),
         search_query=table.text("search_query"),
@@ -178,104 +227,31 @@ def _attributes(table: Table | None) -> Attributes:
     return attributes
 
 
-def _event_types(table: Table | None) -> dict[str, str]:
-    if table is None:
-        return {}
-    event_types: dict[str, str] = {}
-    for raw, canonical in table.items().items():
-        if not isinstance(canonical, str):
-            raise table.error(raw, f"must be an event type, not {canonical!r}.")
-        if canonical != IGNORE:
-            _check_event_type(table, raw, canonical)
-        event_types[raw] = canonical
-    return event_types
-
-
-def _check_event_type(table: Table, key: str, event_type: str) -> None:
-    if event_type not in EVENT_TYPES:
-        hint = did_you_mean(event_type, (*EVENT_TYPES, IGNORE))
-        raise table.error(key, f'"{event_type}" is no event type.{hint}')
-
-
-def _time(table: Table | None) -> Time:
-    if table is None:
-        return Time()
-    time = Time(
-        unit=str(table.text("unit", "iso")),
-        timezone=str(table.text("timezone", "UTC")),
-        prefix=str(table.text("prefix", "")),
-        digits=table.integer("digits", 0),
-    )
-    if time.unit not in ("s", "ms", "us", "iso") and "%" not in time.unit:
-        raise table.error(
-            "unit", f'must be "s", "ms", "us", "iso" or a strptime format, not "{time.unit}".'
-        )
-    if time.timezone not in available_timezones():
-        raise table.error("timezone", f'"{time.timezone}" is unknown; use "Europe/Berlin" style.')
-    table.finish()
-    return time
-
-
-def _session(table: Table | None) -> Session:
-    if table is None:
-        return Session()
-    session = Session(
-        rule=str(table.text("rule", "gap")),
-        gap_minutes=table.number("gap_minutes", 30.0, minimum=1.0),
-    )
-    if session.rule not in ("gap", "column"):
-        raise table.error("rule", 'must be "gap" or "column".')
-    table.finish()
-    return session
-
-
-def _cleaning(table: Table | None) -> Cleaning:
-    if table is None:
-        return Cleaning()
-    default = Cleaning()
-    cleaning = Cleaning(
-        duplicates=str(table.text("duplicates", default.duplicates)),
-        max_events_per_day=table.integer("max_events_per_day", default.max_events_per_day),
-        max_events_per_minute=table.integer("max_events_per_minute", default.max_events_per_minute),
-        bot_minutes=table.integer("bot_minutes", default.bot_minutes, minimum=1),
-        earliest=_moment(table, "earliest") or default.earliest,
-        latest=_moment(table, "latest"),
-        max_price=table.number("max_price", default.max_price),
-        anonymous_shopper_ids=table.texts("anonymous_shopper_ids"),
-    )
-    if cleaning.duplicates not in ("drop", "keep"):
-        raise table.error("duplicates", 'must be "drop" or "keep".')
-    if cleaning.latest is not None and cleaning.latest <= cleaning.earliest:
-        raise table.error("latest", "must be after earliest.")
-    table.finish()
-    return cleaning
-
-
-def _moment(table: Table, key: str) -> int | None:
-    text = table.text(key)
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise table.error(key, 'must be an ISO time such as "2024-05-01T00:00:00Z".') from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=ZoneInfo("UTC"))
-    return int(moment.timestamp())
-
-
 def _catalog(table: Table | None) -> Catalog | None:
     if table is None:
         return None
     columns = table.table("columns")
     if columns is None:
         raise table.error("columns", "is missing; say which column holds what.")
-    product_id = str(columns.text("product_id", required=True))
     catalog = Catalog(
-        file=str(table.text("file", required=True)),
+        files=table.texts("file", required=True),
         file_format=_file_format(table),
-        product_id=product_id,
+        product_id=str(columns.text("product_id", required=True)),
         attributes=_attributes(columns),
+        joins=_joins(table),
+        properties=_properties(table.table("properties")),
     )
     table.finish()
     return catalog
+
+
+def _properties(table: Table | None) -> Properties | None:
+    if table is None:
+        return None
+    properties = Properties(
+        name=str(table.text("name", required=True)),
+        value=str(table.text("value", required=True)),
+        time=table.text("time"),
+    )
+    table.finish()
+    return properties

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +16,14 @@ import polars as pl
 
 from shopintent.behavior import EVENT_TYPES
 from shopintent.trainer.data import clean
+from shopintent.trainer.data.coarse_times import (
+    COARSE_WARNING,
+    ORDER_WARNING,
+    cleaning_of,
+    is_coarse,
+    with_times_of_order,
+)
+from shopintent.trainer.data.columns import ROW
 from shopintent.trainer.data.labels import with_labels
 from shopintent.trainer.data.mapping import Mapping
 from shopintent.trainer.data.prepared import (
@@ -37,7 +45,7 @@ from shopintent.trainer.data.products import (
     with_catalog,
 )
 from shopintent.trainer.data.progress import Progress, silent
-from shopintent.trainer.data.read import ROW, PrepareError
+from shopintent.trainer.data.read import PrepareError
 from shopintent.trainer.data.report import REMEDIES, Report
 from shopintent.trainer.data.sessions import OUTCOMES, sessions_of, with_session_ids
 from shopintent.trainer.data.sift import bots_among, without_duplicates
@@ -86,14 +94,19 @@ def prepare(
             root = log.parent if log.is_file() else log
             catalog, catalog_problems = read_catalog(root, mapping.catalog, mapping, progress)
         _check_usable(log, mapping, staged)
-        parts = _label_parts(staged, mapping, work, rows_a_part, progress)
+        coarse = is_coarse(_usable(staged)) and not mapping.ordered
+        cleaning = cleaning_of(mapping, coarse=coarse)
+        parts = _label_parts(
+            staged, replace(mapping, cleaning=cleaning), work, rows_a_part, progress
+        )
         products, n_foreign = final_products(
             with_catalog(merge_products([part.products for part in parts]), catalog)
         )
         products.write_parquet(dataset / PRODUCTS_FILE)
         _join_parts(work, dataset, len(parts))
         notes = {**catalog_problems, "prices in another currency than most": n_foreign}
-        report = _report(staged, parts, dataset, notes)
+        remarks = [COARSE_WARNING] * coarse + [ORDER_WARNING] * mapping.ordered
+        report = _report(staged, parts, dataset, notes, remarks)
         _check_kept(log, report)
         report.save(dataset)
         _info(mapping, report, parts, dataset).save(dataset)
@@ -123,11 +136,15 @@ def _replace(dataset: Path, out: Path, work: Path) -> None:
     dataset.rename(out)
 
 
+def _usable(staged: list[StagedFile]) -> pl.LazyFrame:
+    paths = [path for file in staged for path in sorted(file.folder.iterdir())]
+    return pl.scan_parquet(paths).filter(pl.col("reason").is_null())
+
+
 def _label_parts(
     staged: list[StagedFile], mapping: Mapping, work: Path, rows_a_part: int, progress: Progress
 ) -> list[Part]:
-    paths = [path for file in staged for path in sorted(file.folder.iterdir())]
-    usable = pl.scan_parquet(paths).filter(pl.col("reason").is_null())
+    usable = _usable(staged)
     parts: list[Part] = []
     first_session = 0
     ranges = _shopper_ranges(usable, rows_a_part)
@@ -155,7 +172,12 @@ def _shopper_ranges(usable: pl.LazyFrame, rows_a_part: int) -> list[tuple[str, s
 def _label_part(
     rows: pl.DataFrame, mapping: Mapping, work: Path, number: int, first_session: int
 ) -> Part:
-    ordered = rows.sort("shopper_id", "event_time", "file", ROW)
+    ordered = rows.sort(
+        "shopper_id", "event_time", "order", "file", ROW, nulls_last=True, maintain_order=True
+    )
+    if mapping.ordered:
+        step_minutes = max(source.time.step_minutes for source in mapping.sources)
+        ordered = with_times_of_order(ordered, step_minutes)
     unique = without_duplicates(ordered, mapping.cleaning)
     bots = bots_among(unique, mapping.cleaning)
     human = unique.join(bots, on="shopper_id", how="anti", maintain_order="left")
@@ -183,10 +205,14 @@ def _join_parts(work: Path, dataset: Path, n_parts: int) -> None:
 
 
 def _report(
-    staged: list[StagedFile], parts: list[Part], dataset: Path, notes: dict[str, int]
+    staged: list[StagedFile],
+    parts: list[Part],
+    dataset: Path,
+    notes: dict[str, int],
+    remarks: list[str],
 ) -> Report:
     dropped = Counter({reason: 0 for reason in clean.REASONS})
-    warnings: list[str] = []
+    warnings = list(remarks)
     for file in staged:
         dropped.update(file.report.dropped)
         warnings += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -12,9 +13,11 @@ from shopintent.trainer.data.clean import (
     attribute_values,
     clean_text,
 )
-from shopintent.trainer.data.mapping import Catalog, Mapping
+from shopintent.trainer.data.columns import MALFORMED, raw_name
+from shopintent.trainer.data.joins import columns_to_read, load_joins, with_joins
+from shopintent.trainer.data.mapping import Catalog, Mapping, Properties
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.data.read import MALFORMED, PrepareError, read_log
+from shopintent.trainer.data.read import PrepareError, read_log
 
 PRODUCT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "product_id": pl.String,
@@ -58,26 +61,16 @@ def merge_products(parts: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def read_catalog(
-    log: Path, catalog: Catalog, mapping: Mapping, progress: Progress
+    root: Path, catalog: Catalog, mapping: Mapping, progress: Progress
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Returns product_id and ATTRIBUTES of a catalog file, and counts of what was wrong in it."""
-    path = log / catalog.file
-    if not path.is_file():
+    """Returns product_id and ATTRIBUTES of the catalog's files, and counts of what was wrong."""
+    paths = sorted({path for glob in catalog.files for path in root.glob(glob) if path.is_file()})
+    if not paths:
         raise PrepareError(
-            f"{path}: there is no such file; correct catalog.file in {mapping.origin} or remove it."
+            f"{root / catalog.files[0]}: there is no such file; correct catalog.file in "
+            f"{mapping.origin} or remove it."
         )
-    columns = list(dict.fromkeys([catalog.product_id, *attribute_columns(catalog.attributes)]))
-    missing = mapping.missing_values
-    batches = list(read_log(path, catalog.file_format, columns, progress))
-    rows = (
-        pl.concat([batch.rows for batch in batches])
-        .select(
-            MALFORMED,
-            clean_text(catalog.product_id, missing).alias("product_id"),
-            *attribute_values(catalog.attributes, missing, mapping.cleaning.max_price),
-        )
-        .collect()
-    )
+    rows, invalid_lines = _catalog_rows(root, paths, catalog, mapping, progress)
     usable = rows.filter(~pl.col(MALFORMED) & pl.col("product_id").is_not_null())
     products = usable.unique("product_id", keep="last", maintain_order=True)
     problems = {
@@ -85,11 +78,67 @@ def read_catalog(
         - len(usable),
         "catalog rows that repeat a product (the last one counts)": len(usable) - len(products),
         "catalog prices that are no price": int(usable["invalid_price"].sum()),
-        "catalog lines with invalid UTF-8": sum(b.invalid_utf8_lines for b in batches),
+        "catalog lines with invalid UTF-8": invalid_lines,
     }
     if products.is_empty():
-        raise PrepareError(f'{path}: holds no usable product; check column "{catalog.product_id}".')
+        raise PrepareError(
+            f'{paths[0]}: holds no usable product; check column "{catalog.product_id}".'
+        )
     return products.select("product_id", *ATTRIBUTES), problems
+
+
+def _catalog_rows(
+    root: Path, paths: list[Path], catalog: Catalog, mapping: Mapping, progress: Progress
+) -> tuple[pl.DataFrame, int]:
+    """Returns one row a product, with MALFORMED and `invalid_price`; and lines with bad bytes."""
+    missing = mapping.missing_values
+    named = list(dict.fromkeys([catalog.product_id, *attribute_columns(catalog.attributes)]))
+    long = catalog.properties
+    wanted = columns_to_read(named, catalog.joins)
+    if long is not None:
+        wanted = [each for each in (catalog.product_id, long.name, long.value, long.time) if each]
+    rows, invalid_lines = [], 0
+    for path in paths:
+        for batch in read_log(path, catalog.file_format, wanted, progress):
+            part = batch.rows
+            rows.append((_of_properties(part, named, long) if long else part).collect())
+            invalid_lines += batch.invalid_utf8_lines
+    frame = pl.concat(rows)
+    if long is not None:
+        frame = wide(frame, catalog.product_id, named, long)
+    joined = with_joins(
+        frame.lazy(), load_joins(root, catalog.joins, missing, progress), missing
+    ).select(
+        MALFORMED,
+        clean_text(catalog.product_id, missing).alias("product_id"),
+        *attribute_values(catalog.attributes, missing, mapping.cleaning.max_price),
+    )
+    return joined.collect(), invalid_lines
+
+
+def _of_properties(
+    rows: pl.LazyFrame, named: Sequence[str], properties: Properties
+) -> pl.LazyFrame:
+    """Most rows of a catalog in long form are about properties that nobody asked for."""
+    return rows.filter(pl.col(raw_name(properties.name)).is_in(list(named)))
+
+
+def wide(
+    rows: pl.DataFrame, product_id: str, named: Sequence[str], properties: Properties
+) -> pl.DataFrame:
+    """Returns one row a product, its latest properties in columns of their names."""
+    if properties.time is not None:
+        moment = pl.col(raw_name(properties.time))
+        rows = rows.sort(moment.cast(pl.Float64, strict=False), moment, maintain_order=True)
+    value, name = pl.col(raw_name(properties.value)), pl.col(raw_name(properties.name))
+    return rows.group_by(raw_name(product_id), maintain_order=True).agg(
+        pl.lit(False).alias(MALFORMED),
+        *(
+            value.filter(name == each).last().alias(raw_name(each))
+            for each in named
+            if each != product_id
+        ),
+    )
 
 
 def with_catalog(seen: pl.DataFrame, catalog: pl.DataFrame | None) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from shopintent.trainer.data.mapping import Cleaning
 SAME_EVENT = (
     "shopper_id",
     "event_time",
+    "order",
     "event_type",
     "product_id",
     "category",

@@ -10,8 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from shopintent.trainer.data import clean
+from shopintent.trainer.data.columns import raw_name
+from shopintent.trainer.data.joins import Joined, columns_to_read, load_joins, with_joins
 from shopintent.trainer.data.mapping import Mapping, Source
-from shopintent.trainer.data.progress import Progress
+from shopintent.trainer.data.progress import Progress, silent
 from shopintent.trainer.data.read import PrepareError, read_log
 from shopintent.trainer.data.report import REMEDIES, FileReport
 
@@ -29,6 +31,18 @@ class StagedFile:
     report: FileReport
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What staging every file has in common."""
+
+    root: Path
+    mapping: Mapping
+    work: Path
+    now: int
+    """Unix seconds; later events are in the future."""
+    progress: Progress
+
+
 def find_files(log: Path, mapping: Mapping) -> list[tuple[Source, Path]]:
     """Returns the files of every source, sorted by name. Raises PrepareError for one without."""
     if not log.exists():
@@ -43,6 +57,7 @@ def find_files(log: Path, mapping: Mapping) -> list[tuple[Source, Path]]:
     found: list[tuple[Source, Path]] = []
     for source in mapping.sources:
         paths = {path for glob in source.files for path in log.glob(glob) if path.is_file()}
+        paths -= {path for glob in mapping.side_files for path in log.glob(glob)}
         if not paths:
             raise PrepareError(
                 f"{log}: no file matches {', '.join(source.files)}; correct `files` of the source "
@@ -61,35 +76,34 @@ def stage_files(
     """
     files = find_files(log, mapping)
     root = log.parent if log.is_file() else log
+    stage = Stage(root, mapping, work, now, progress)
     staged: list[StagedFile] = []
-    for number, (source, path) in enumerate(files):
-        name = path.relative_to(root).as_posix()
-        staged.append(_stage(number, source, path, name, mapping, work, now, progress))
     for source in mapping.sources:
-        _check_source(log, [file.report for file in staged if file.source is source])
+        joins = load_joins(root, source.joins, mapping.missing_values, progress)
+        own = [(number, path) for number, (each, path) in enumerate(files) if each is source]
+        reports = [_stage(number, path, source, joins, stage) for number, path in own]
+        _check_source(log, [file.report for file in reports], own[0][1], source, joins)
+        staged += reports
     return staged
 
 
 def _stage(
-    number: int,
-    source: Source,
-    path: Path,
-    name: str,
-    mapping: Mapping,
-    work: Path,
-    now: int,
-    progress: Progress,
+    number: int, path: Path, source: Source, joins: list[Joined], stage: Stage
 ) -> StagedFile:
-    folder = work / f"file-{number:05d}"
+    folder = stage.work / f"file-{number:05d}"
     folder.mkdir()
     reasons, unknown = Counter[str | None](), Counter[str]()
     invalid_prices = invalid_utf8_lines = 0
-    columns = clean.columns_needed(source)
-    for i, batch in enumerate(read_log(path, source.file_format, columns, progress)):
+    columns = columns_to_read(clean.columns_needed(source), source.joins)
+    for i, batch in enumerate(read_log(path, source.file_format, columns, stage.progress)):
         try:
-            events = clean.canonical_events(batch.rows, source, mapping, now).collect()
+            rows = with_joins(batch.rows, joins, stage.mapping.missing_values)
+            events = clean.canonical_events(rows, source, stage.mapping, stage.now).collect()
         except pl.exceptions.PolarsError as error:
             raise PrepareError(f"{path}: cannot be read ({error}).") from error
+        if not source.columns.event_time:
+            # The order of rows is all there is, so files follow each other.
+            events = events.with_columns(pl.col("event_time") + (number << 40))
         reasons.update(_counts(events["reason"]))
         unknown.update(_unknown_event_types(events))
         invalid_prices += int(events["invalid_price"].sum())
@@ -104,7 +118,7 @@ def _stage(
         "lines with invalid UTF-8; the bytes were replaced": invalid_utf8_lines,
     }
     report = FileReport(
-        file=name,
+        file=path.relative_to(stage.root).as_posix(),
         rows_in=reasons.total(),
         rows_usable=reasons[None],
         dropped={reason: reasons[reason] for reason in clean.REASONS if reasons[reason]},
@@ -123,7 +137,9 @@ def _unknown_event_types(events: pl.DataFrame) -> dict[str, int]:
     return {value or "(empty)": n for value, n in _counts(unknown["raw_event_type"]).items()}
 
 
-def _check_source(log: Path, files: Sequence[FileReport]) -> None:
+def _check_source(
+    log: Path, files: Sequence[FileReport], first: Path, source: Source, joins: list[Joined]
+) -> None:
     names = ", ".join(file.file for file in files[:3]) + (", ..." if len(files) > 3 else "")
     rows = sum(file.rows_in for file in files)
     if rows == 0:
@@ -131,7 +147,30 @@ def _check_source(log: Path, files: Sequence[FileReport]) -> None:
     for reason in clean.REASONS:
         dropped = sum(file.dropped.get(reason, 0) for file in files)
         if reason != clean.IGNORED_EVENT_TYPE and dropped * 2 > rows:
-            raise PrepareError(mostly_dropped(f"{log}: {names}", reason, dropped, rows, files))
+            message = mostly_dropped(f"{log}: {names}", reason, dropped, rows, files)
+            raise PrepareError(f"{message}{_first_values(first, source, joins, reason)}")
+
+
+def _first_values(path: Path, source: Source, joins: list[Joined], reason: str) -> str:
+    """Returns what the columns behind a reason hold in the first rows of a file, as a sentence."""
+    asked = {
+        clean.MISSING_SHOPPER: source.columns.shopper_id,
+        clean.UNREADABLE_TIME: source.columns.event_time,
+        clean.TIME_OUT_OF_RANGE: source.columns.event_time,
+        clean.MISSING_PRODUCT: source.columns.product_id,
+        clean.INVALID_QUANTITY: (source.columns.quantity,),
+    }
+    columns = [column for column in asked.get(reason, ()) if column]
+    if not columns:
+        return ""
+    wanted = columns_to_read(columns, source.joins)
+    batch = next(read_log(path, source.file_format, wanted, silent))
+    rows = with_joins(batch.rows, joins, ()).head(3).collect()
+    shown = [
+        f'"{column}" holds {", ".join(map(repr, rows[raw_name(column)].to_list()))}'
+        for column in columns
+    ]
+    return f" Column {'; '.join(shown)}."
 
 
 def mostly_dropped(

@@ -89,7 +89,8 @@ class Table:
         value = self._get(key, list, f"an array of tables, [[{key}]]", False)
         if value is not None and not all(isinstance(item, dict) for item in value):
             raise self.error(key, f"must be an array of tables, [[{key}]].")
-        return [Table(self._file, f"{key}[{i}]", item) for i, item in enumerate(value or [])]
+        path = f"{self._path}.{key}" if self._path else key
+        return [Table(self._file, f"{path}[{i}]", item) for i, item in enumerate(value or [])]
 
     def items(self) -> dict[str, Any]:
         """Returns everything in a table whose keys are free."""

@@ -1,14 +1,24 @@
-"""Text files in chunks of whole lines, as UTF-8 whatever they held: .gz is unpacked, invalid bytes
-are replaced and counted."""
+"""Text files in chunks of whole lines, as UTF-8 whatever they held: compressed ones are unpacked,
+invalid bytes are replaced and counted."""
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import gzip
-from collections.abc import Iterator
+import lzma
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any
 
+UTF_8 = ("utf-8", "utf-8-sig", "ascii")
+UNPACKED: dict[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
+"""Suffixes of compressed files, and what unpacks them."""
 CHUNK_BYTES = 32 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
 
@@ -27,11 +37,11 @@ class TextChunk:
     """Of the file on disk, this chunk included."""
 
 
-def text_chunks(path: Path) -> Iterator[TextChunk]:
+def text_chunks(path: Path, encoding: str = "utf-8") -> Iterator[TextChunk]:
     """Yields the file's lines in order, many at a time."""
     first_line = 0
     with path.open("rb") as disk:
-        stream = _unpacked(disk, path)
+        stream = _as_utf8(disk, path, encoding)
         for chunk in _whole_lines(stream):
             data, invalid = chunk if first_line else chunk.removeprefix(BOM), 0
             if not _is_utf8(chunk):
@@ -41,18 +51,26 @@ def text_chunks(path: Path) -> Iterator[TextChunk]:
             first_line += chunk.count(b"\n")
 
 
-def header_line(path: Path) -> str:
+def header_line(path: Path, encoding: str = "utf-8") -> str:
     """Returns the file's first line without its end or a byte order mark."""
     with path.open("rb") as disk:
-        line = _unpacked(disk, path).readline()
-    return line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+        line = _as_utf8(disk, path, encoding).readline()
+    return str(line.decode("utf-8-sig", errors="replace").rstrip("\r\n"))
 
 
-def _unpacked(disk: IO[bytes], path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.GzipFile(fileobj=disk)) if path.suffix == ".gz" else disk
+def plain_suffix(path: Path) -> str:
+    """Returns the suffix of what a compressed file holds: ".csv" of a.csv.gz."""
+    return path.with_suffix("").suffix if path.suffix in UNPACKED else path.suffix
 
 
-def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
+def _as_utf8(disk: IO[bytes], path: Path, encoding: str) -> Any:
+    stream = UNPACKED[path.suffix](disk) if path.suffix in UNPACKED else disk
+    if codecs.lookup(encoding).name in UTF_8:
+        return stream
+    return codecs.EncodedFile(stream, "utf-8", encoding, errors="replace")
+
+
+def _whole_lines(stream: Any) -> Iterator[bytes]:
     rest = b""
     while block := stream.read(CHUNK_BYTES):
         block = rest + block

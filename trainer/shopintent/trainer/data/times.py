@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import polars as pl
 
-from shopintent.trainer.data.mapping import Time
+from shopintent.trainer.data.mapping import ISO, ORDER, Time
 
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
+SECONDS_PER = {
+    "s": 1.0,
+    "ms": 1e-3,
+    "us": 1e-6,
+    "ns": 1e-9,
+    "minutes": 60.0,
+    "hours": 3_600.0,
+    "days": 86_400.0,
+}
 
-ISO = (
+ISO_TIME = (
     r"^\s*(?P<date>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?P<minutes>\d{2}:\d{2})(?P<seconds>:\d{2})?(?:[.,]\d+)?)?"
     r"\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2})?\s*$"
@@ -19,10 +27,14 @@ def unix_seconds(column: pl.Expr, time: Time) -> pl.Expr:
     """Returns whole unix seconds of a text column, null where the text is no such time."""
     text = column.str.zfill(time.digits) if time.digits else column
     text = pl.lit(time.prefix) + text if time.prefix else text
-    if time.unit in PER_SECOND:
+    if time.unit in SECONDS_PER:
         number = text.cast(pl.Float64, strict=False)
-        return (number / PER_SECOND[time.unit]).floor().cast(pl.Int64, strict=False)
-    if time.unit == "iso":
+        unit = SECONDS_PER[time.unit]
+        seconds = number * unit if unit >= 1 else number / round(1 / unit)
+        return seconds.floor().cast(pl.Int64, strict=False) + time.start
+    if time.unit == ORDER:
+        return text.cast(pl.Float64, strict=False).floor().cast(pl.Int64, strict=False)
+    if time.unit == ISO:
         return _iso_seconds(text, time.timezone)
     if "%z" in time.unit or "%:z" in time.unit or "%#z" in time.unit:
         return text.str.to_datetime(time.unit, time_zone="UTC", strict=False).dt.epoch("s")
@@ -40,7 +52,7 @@ def temporal_seconds(column: pl.Expr, dtype: pl.DataType, timezone: str) -> pl.E
 
 
 def _iso_seconds(text: pl.Expr, timezone: str) -> pl.Expr:
-    parts = text.str.extract_groups(ISO)
+    parts = text.str.extract_groups(ISO_TIME)
     date, zone = parts.struct.field("date"), parts.struct.field("zone")
     minutes = parts.struct.field("minutes").fill_null("00:00")
     seconds = parts.struct.field("seconds").fill_null(":00")
