@@ -21,6 +21,7 @@ from shopintent.behavior import (
 from shopintent.behavior.codebook import ContentCodebook
 from shopintent.behavior.tokenizer import EVENT_FIELDS, FORMAT_VERSION
 from shopintent.behavior.vocabulary import UNKNOWN
+from shopintent.behavior.word_tokens import EventColumns
 from support.small_tokenizer import PRODUCTS, TEXT_EMBEDDINGS, small_tokenizer
 
 TOKENIZER = small_tokenizer(max_events=4)
@@ -256,3 +257,32 @@ def test_damage_is_noticed_or_harmless(
     except TokenizerError:
         return
     assert loaded.fingerprint == TOKENIZER.fingerprint
+
+
+def positions(words: list[str]) -> tuple[list[str], np.ndarray]:
+    """Returns the different words, and where each stands among them."""
+    different = sorted(set(words))
+    return different, np.array([different.index(word) for word in words], np.int64)
+
+
+@given(given_events=events)
+def test_events_in_columns_are_the_events_one_by_one(given_events: list[Event]) -> None:
+    in_order = sorted(given_events, key=lambda event: event.event_time)
+    types, type_rows = positions([event.event_type for event in in_order])
+    products, product_rows = positions([event.product_id for event in in_order])
+    categories, category_rows = positions([event.category for event in in_order])
+    queries, query_rows = positions([event.search_query for event in in_order])
+    words = TOKENIZER.encode_words(
+        types,
+        products,
+        categories,
+        queries,
+        unseen_products={"new": NEW_CONTENT},
+        query_codes={"folding chair": np.array([1, 2, 3], dtype=np.int32)},
+    )
+    quantities = np.array([event.quantity for event in in_order], np.int32)
+    columns = EventColumns(type_rows, product_rows, category_rows, query_rows, quantities)
+    assert words.tokens(columns).tolist() == encode(in_order).tokens.tolist()
+    # One event alone is what it is among others.
+    alone = [encode([event]).tokens[0].tolist() for event in in_order]
+    assert words.tokens(columns).tolist() == alone

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from shopintent.behavior.codebook import LEVELS, ContentCodebook
 from shopintent.behavior.events import SEARCH, VIEW_CATEGORY, Event
 from shopintent.behavior.products import Product, category_and_ancestors, price_in_units
-from shopintent.behavior.vocabulary import FIRST, UNKNOWN, Vocabulary
+from shopintent.behavior.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
+from shopintent.behavior.word_tokens import EventColumns, WordTokens
 
 FORMAT_VERSION = 2
 """Bump it when the ids of any event change; artifacts of another version are refused."""
@@ -121,23 +122,58 @@ class BehaviorTokenizer:
         `unseen_products` holds the content [6] of products of the catalog that the release was not
         trained with; `query_codes` the codes [3] of search queries. Others have no content.
         """
-        tokens = np.zeros((len(events), len(EVENT_FIELDS)), dtype=np.int32)
+        words = self.encode_words(
+            [event.event_type for event in events],
+            [event.product_id for event in events],
+            [event.category for event in events],
+            [event.search_query for event in events],
+            unseen_products=unseen_products,
+            query_codes=query_codes,
+        )
         times = np.fromiter((event.event_time for event in events), np.int64, len(events))
-        tokens[:, 0] = [self.event_types.lookup(event.event_type) for event in events]
-        tokens[:, 1] = [self.products.lookup(event.product_id) for event in events]
-        tokens[:, 2:-1] = self.product_table[tokens[:, 1]]
-        tokens[:, -1] = [event.quantity for event in events]
-        for row, event in zip(tokens, events, strict=True):
-            if event.event_type == SEARCH:
-                row[2 : 2 + LEVELS] = (query_codes or {}).get(event.search_query, 0)
-            elif event.event_type == VIEW_CATEGORY:
-                row[2 + LEVELS] = self.categories.lookup_first(
-                    category_and_ancestors(event.category)
-                )
-            elif row[1] == UNKNOWN:
-                row[2:-1] = (unseen_products or {}).get(event.product_id, 0)
+        quantities = np.fromiter((event.quantity for event in events), np.int32, len(events))
+        each = np.arange(len(events))
+        tokens = words.tokens(EventColumns(each, each, each, each, quantities))
         order = np.argsort(times, kind="stable")
         return Behavior(tokens[order], times[order])
+
+    def encode_words(
+        self,
+        event_types: Sequence[str],
+        product_ids: Sequence[str],
+        categories: Sequence[str],
+        search_queries: Sequence[str],
+        *,
+        unseen_products: Mapping[str, NDArray[np.int32]] | None = None,
+        query_codes: Mapping[str, NDArray[np.int32]] | None = None,
+    ) -> WordTokens:
+        """Returns the tokens of the words of events, for `encode` and for logs in columns.
+
+        `unseen_products` and `query_codes` are those of `encode`.
+        """
+        unseen, codes = unseen_products or {}, query_codes or {}
+        ids = np.array([self.products.lookup(each) for each in product_ids], np.int32)
+        products = np.empty((len(ids), 1 + N_CONTENT), dtype=np.int32)
+        products[:, 0] = ids
+        products[:, 1:] = self.product_table[ids]
+        for position in np.flatnonzero(ids == UNKNOWN).tolist():
+            products[position, 1:] = unseen.get(product_ids[position], 0)
+        queries = np.zeros((len(search_queries), LEVELS), dtype=np.int32)
+        for position, query in enumerate(search_queries):
+            if query:
+                queries[position] = codes.get(query, 0)
+        paths = [
+            self.categories.lookup_first(category_and_ancestors(each)) if each else PADDING
+            for each in categories
+        ]
+        return WordTokens(
+            event_types=np.array([self.event_types.lookup(each) for each in event_types], np.int32),
+            searches=np.array([each == SEARCH for each in event_types], bool),
+            category_views=np.array([each == VIEW_CATEGORY for each in event_types], bool),
+            products=products,
+            categories=np.array(paths, np.int32),
+            search_queries=queries,
+        )
 
     def window(self, behavior: Behavior) -> Behavior:
         """Returns the last `max_events` events, padded at the end with zeros to exactly that many.
