@@ -28,6 +28,8 @@ from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
 
 N_POPULAR = 1_000
 N_CHECKED = 64
+CHECKED_ROWS = 100_000
+"""How many events of the log are read for it."""
 TOLERANCE = 1e-4
 """How far the exported graph may be from the trained network."""
 
@@ -60,7 +62,15 @@ def publish(
         raise PublishError(f"{folder.path} exists: a release never changes, give another id")
     encoder = TextEncoder.open(run.folder)
     catalog = load_catalog(dataset, known_before(run.info.cut_time))
-    inputs = load_inputs(dataset, run.tokenizer, encoder, catalog, run.info.actions, on_progress)
+    inputs = load_inputs(
+        dataset,
+        run.tokenizer,
+        encoder,
+        catalog,
+        run.info.actions,
+        on_progress,
+        first_rows=CHECKED_ROWS,
+    )
     n_popular = min(N_POPULAR, len(catalog.products))
     manifest = Manifest(
         release_id=release_id,

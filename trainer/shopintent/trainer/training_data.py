@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shopintent.behavior import BehaviorTokenizer, Event, Product, product_text
-from shopintent.behavior.events import LEAVE, PURCHASE
-from shopintent.behavior.tokenizer import EVENT_FIELDS
+from shopintent.behavior import BehaviorTokenizer, Product, product_text
+from shopintent.behavior.events import LEAVE
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.sequences import NEVER, Sequences
+from shopintent.trainer.log_sequences import load_sequences
+from shopintent.trainer.sequences import Sequences
 from shopintent.trainer.text import TextEncoder
 
 HORIZONS_S = (1_800, 86_400, 604_800)
@@ -115,8 +114,9 @@ def load_inputs(
     catalog: Catalog,
     action_names: Sequence[str],
     on_progress: Progress,
+    first_rows: int | None = None,
 ) -> Inputs:
-    """Encodes the catalog, the searches and every shopper's events."""
+    """Encodes the catalog, the searches and every shopper's events, or only the first events."""
     queries = search_queries(dataset)
     query_embeddings = encoder.encode(queries, on_progress)
     embeddings = encoder.encode(map(product_text, catalog.products), on_progress)
@@ -130,6 +130,7 @@ def load_inputs(
         },
         query_codes=dict(zip(queries, tokenizer.codebook.encode(query_embeddings), strict=True)),
         on_progress=on_progress,
+        first_rows=first_rows,
     )
     ids = tuple(each.product_id for each in catalog.products)
     return Inputs(sequences, ids, embeddings, content)
@@ -159,74 +160,3 @@ def search_queries(dataset: Dataset) -> list[str]:
     """Returns every different search query of the log."""
     queries = dataset.events().select("search_query").filter(pl.col("search_query") != "")
     return queries.unique().collect()["search_query"].sort().to_list()
-
-
-def load_sequences(
-    dataset: Dataset,
-    tokenizer: BehaviorTokenizer,
-    *,
-    action_names: Sequence[str],
-    catalog_content: dict[str, NDArray[np.int32]],
-    query_codes: dict[str, NDArray[np.int32]],
-    on_progress: Progress,
-) -> Sequences:
-    """Encodes every shopper's events with the tokenizer, as the server would."""
-    table = dataset.events().collect()
-    shoppers = table["shopper_id"]
-    starts = np.flatnonzero((shoppers != shoppers.shift(1)).fill_null(True).to_numpy())
-    columns = (
-        "event_type",
-        "event_time",
-        "product_id",
-        "category",
-        "search_query",
-        "quantity",
-    )
-    lists = [table[name].to_list() for name in columns]
-    offsets = np.append(starts, len(table))
-    tokens = np.zeros((len(table), len(EVENT_FIELDS)), np.int32)
-    times = np.zeros(len(table), np.int64)
-    for start, end in pairwise(offsets.tolist()):
-        rows = zip(*(each[start:end] for each in lists), strict=True)
-        events = [Event(*values) for values in rows]
-        behavior = tokenizer.encode(
-            events, unseen_products=catalog_content, query_codes=query_codes
-        )
-        tokens[start:end], times[start:end] = behavior.tokens, behavior.event_times
-        on_progress("encoding events", end, len(table))
-    position = {product_id: row for row, product_id in enumerate(catalog_content)}
-    catalog_rows = np.array([position.get(each, -1) for each in lists[2]], np.int64)
-    return _with_labels(table, offsets, tokens, times, catalog_rows, list(action_names))
-
-
-def _with_labels(
-    table: pl.DataFrame,
-    offsets: NDArray[np.int64],
-    tokens: NDArray[np.int32],
-    times: NDArray[np.int64],
-    catalog_rows: NDArray[np.int64],
-    action_names: list[str],
-) -> Sequences:
-    order = {name: position for position, name in enumerate(action_names)}
-    number = pl.col("event_type", "next_action").replace_strict(order, return_dtype=pl.Int64)
-    labels = table.with_columns(number, pl.col("next_purchase_time").fill_null(NEVER))
-    own = labels["event_type"].to_numpy()
-    next_purchases = labels["next_purchase_time"].cast(pl.Int64).to_numpy()
-    first = offsets[:-1]
-    sessions = labels["session_id"].cast(pl.Int64).to_numpy()
-    same_shopper = np.ones(len(table), bool)
-    same_shopper[offsets[1:] - 1] = False
-    other_session = np.append(sessions[1:] != sessions[:-1], False)
-    return Sequences(
-        shopper_ids=tuple(table["shopper_id"].gather(first).to_list()),
-        offsets=offsets.astype(np.int64),
-        tokens=tokens,
-        event_times=times,
-        session_ids=sessions,
-        catalog_rows=catalog_rows,
-        actions=own,
-        purchases=own == order.get(PURCHASE, -1),
-        next_actions=labels["next_action"].to_numpy(),
-        next_purchase_times=next_purchases,
-        returns=same_shopper & other_session,
-    )
