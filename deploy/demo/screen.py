@@ -77,6 +77,7 @@ def show_answer(
     left.add_row(bars(next_actions(intent), next_actions(intent_before)))
     right.add_row(Text("buys within", style="dim"))
     right.add_row(bars(purchases(intent), purchases(intent_before)))
+    right.add_row(Text(expectations(intent), style="dim"))
     right.add_row(Text("recommended", style="dim"))
     right.add_row(products(recommended.recommendations, known))
     both = Table.grid(padding=(0, 4))
@@ -93,8 +94,20 @@ def next_actions(intent: PredictIntentResponse) -> dict[str, float]:
 
 
 def purchases(intent: PredictIntentResponse) -> dict[str, float]:
-    """Returns the probability of a purchase within each horizon, shortest first."""
-    return {horizon(each.horizon.ToTimedelta()): each.probability for each in intent.purchases}
+    """Returns the probability of a purchase in this visit, if predicted, and in each horizon."""
+    of_visit = {"this visit": intent.visit_purchase_probability}
+    within = {horizon(each.horizon.ToTimedelta()): each.probability for each in intent.purchases}
+    return (of_visit if intent.HasField("visit_purchase_probability") else {}) | within
+
+
+def expectations(intent: PredictIntentResponse) -> str:
+    """Returns what is expected of the next purchase, in words; empty when nothing is."""
+    words = []
+    if intent.HasField("expected_time_to_purchase"):
+        words.append(f"after {pause(intent.expected_time_to_purchase.ToTimedelta())}")
+    if intent.HasField("expected_quantity"):
+        words.append(f"{intent.expected_quantity:.1f} units")
+    return f"if so: {', '.join(words)}" if words else ""
 
 
 def bars(now: Mapping[str, float], before: Mapping[str, float]) -> Table:
@@ -146,6 +159,15 @@ def price_of(product: Product) -> str:
     if not product.HasField("price"):
         return ""
     return f"{money.to_decimal(product.price):,.2f} {product.price.currency_code}"
+
+
+def pause(duration: timedelta) -> str:
+    """Returns about how long, as people say it."""
+    minutes = duration.total_seconds() / 60
+    for unit, size in (("days", 24 * 60), ("hours", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes / size:.1f} {unit}"
+    return f"{minutes:.0f} minutes"
 
 
 def horizon(duration: timedelta) -> str:

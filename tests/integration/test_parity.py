@@ -133,7 +133,9 @@ async def models_of(release: Release, address: str) -> AsyncIterator[Models]:
 
 
 def close(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
-    return first.shape == second.shape and float(np.abs(first - second).max()) <= TOLERANCE
+    """Seconds and units are compared by their size, all others are at most 1."""
+    distance = np.abs(first - second) / np.maximum(1.0, np.abs(first))
+    return first.shape == second.shape and float(distance.max()) <= TOLERANCE
 
 
 def behaviors_of_length(trained: Trained, length: int) -> list[Behavior]:
@@ -150,6 +152,11 @@ def behaviors_of_length(trained: Trained, length: int) -> list[Behavior]:
     return behaviors if length else [EMPTY_BEHAVIOR]
 
 
+def optional(predictions: Predictions) -> tuple[NDArray[np.float32], ...]:
+    """Returns [N, 1] of each of signature.OPTIONAL_ANSWERS."""
+    return predictions.visit_purchase, predictions.time_to_purchase_s, predictions.quantity
+
+
 @pytest.mark.parametrize("length", [0, 1, 5, MAX_EVENTS - 1, MAX_EVENTS, MAX_EVENTS + 9])
 async def test_pytorch_onnx_and_triton_answer_alike(
     trained: Trained, triton: str, release: Release, length: int
@@ -157,7 +164,9 @@ async def test_pytorch_onnx_and_triton_answer_alike(
     behaviors = behaviors_of_length(trained, length)
     asked = np.array([int(each.event_times.max(initial=1_700_000_000)) + 7 for each in behaviors])
     tokenizer = trained.run.tokenizer
-    torched = predict(ServedIntent(trained.run.network, trained.run.heads), tokenizer, behaviors, asked, silent)
+    torched = predict(
+        ServedIntent(trained.run.network, trained.run.heads), tokenizer, behaviors, asked, silent
+    )
     session = onnx_session(trained, release.intent_model)
     async with models_of(release, triton) as models:
         for n, behavior in enumerate(behaviors):
@@ -175,6 +184,12 @@ async def test_pytorch_onnx_and_triton_answer_alike(
                 (torched.next_actions[n], by_onnx[0][0], by_triton.next_actions),
                 (torched.purchases[n], by_onnx[1][0], by_triton.purchases),
                 (torched.behavior_embeddings[n], by_onnx[2][0], by_triton.behavior_embedding),
+                *(
+                    (column[n], onnx_column[0], np.array([by_triton.optional_answers[name]]))
+                    for name, column, onnx_column in zip(
+                        signature.OPTIONAL_ANSWERS, optional(torched), by_onnx[3:], strict=True
+                    )
+                ),
             )
             for by_torch, onnx_row, triton_row in answers:
                 assert close(by_torch, onnx_row)
@@ -187,7 +202,9 @@ def test_the_answers_compared_differ_from_behavior_to_behavior(trained: Trained)
     asked = np.full(len(behaviors), 1_800_000_000)
     served = ServedIntent(trained.run.network, trained.run.heads)
     answers = predict(served, trained.run.tokenizer, behaviors, asked, silent)
-    for outputs in (answers.next_actions, answers.purchases, answers.behavior_embeddings):
+    assert trained.run.heads.answers == signature.OPTIONAL_ANSWERS
+    outputs_of = (answers.next_actions, answers.purchases, answers.behavior_embeddings)
+    for outputs in (*outputs_of, *optional(answers)):
         assert float(outputs.std(axis=0).max()) > 10 * TOLERANCE
 
 
@@ -288,6 +305,7 @@ def to_proto(row: dict[str, Any]) -> UserEvent:
         product_id=row["product_id"],
         category=row["category"],
         search_query=row["search_query"],
+        quantity=row["quantity"] or None,
     )
 
 
@@ -316,7 +334,7 @@ def held_out_shoppers(trained: Trained, inputs: Inputs) -> tuple[Prefixes, Predi
 
 async def answers_to(
     server: Server, clock: Clock, visitor: str, events: list[UserEvent], asked: int
-) -> tuple[dict[str, float], list[float], list[int]]:
+) -> tuple[dict[str, float], list[float], list[int], list[float]]:
     """Tracks the events as they happen, and returns what is predicted at the request time."""
     if events:
         clock.now = events[-1].event_time.seconds
@@ -334,7 +352,12 @@ async def answers_to(
     )
     actions = {each.action: each.probability for each in answer.next_actions}
     purchases = [each.probability for each in answer.purchases]
-    return actions, purchases, list(answer.degraded_reasons)
+    further = [
+        answer.visit_purchase_probability,
+        answer.expected_time_to_purchase.ToTimedelta().total_seconds(),
+        answer.expected_quantity,
+    ]
+    return actions, purchases, list(answer.degraded_reasons), further
 
 
 async def test_the_server_gives_held_out_shoppers_the_very_probabilities_that_were_judged(
@@ -355,13 +378,16 @@ async def test_the_server_gives_held_out_shoppers_the_very_probabilities_that_we
             first = int(inputs.sequences.offsets[shopper])
             rows = table.slice(first, int(end) - first).to_dicts()
             asked = int(judged.request_times[n])
-            got, purchases, degraded = await answers_to(
+            got, purchases, degraded, further = await answers_to(
                 server, clock, f"visitor-{n}", [to_proto(row) for row in rows], asked
             )
             assert degraded == []
             wanted = dict(zip(actions, expected.next_actions[n].tolist(), strict=True))
             distances = [abs(got[action] - wanted[action]) for action in actions]
             distances += np.abs(np.array(purchases) - expected.purchases[n]).tolist()
+            wanted_further = np.array([column[n, 0] for column in optional(expected)])
+            apart = np.abs(np.array(further) - wanted_further) / np.maximum(1.0, wanted_further)
+            distances += apart.tolist()
             farthest.append(max(distances))
             seen |= {kind for row in rows for kind in kinds_of(trained, row)}
             if len(rows) > MAX_EVENTS:
@@ -386,11 +412,13 @@ async def test_the_server_answers_a_cold_start_as_the_trainer_does(
     times = np.array([asked])
     expected = predict(served, trained.run.tokenizer, [EMPTY_BEHAVIOR], times, silent)
     async with serving(release, triton, tmp_path) as server:
-        got, purchases, _ = await answers_to(server, clock, "nobody", [], asked)
+        got, purchases, _, further = await answers_to(server, clock, "nobody", [], asked)
     assert [got[each] for each in trained.run.info.actions] == pytest.approx(
         expected.next_actions[0].tolist(), abs=TOLERANCE
     )
     assert purchases == pytest.approx(expected.purchases[0].tolist(), abs=TOLERANCE)
+    wanted = [float(column[0, 0]) for column in optional(expected)]
+    assert further == pytest.approx(wanted, rel=TOLERANCE)
 
 
 async def test_a_new_and_a_changed_product_are_embedded_as_the_trainer_would(

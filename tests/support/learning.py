@@ -53,6 +53,7 @@ HEADS = HeadsConfig(
     n_horizons=2,
     d_model=MODEL.d_model,
     session_gap_s=GAP_S,
+    purchase_window_s=86_400,
 )
 TINY = TrainConfig(
     max_epochs=1, d_model=8, n_layers=1, max_events=16, code_size=8, max_minutes=1.0, dropout=0.0
@@ -157,8 +158,12 @@ def make_heads(*, seed: int = 0, **changes: object) -> IntentHeads:
     """Returns heads in which everything matters: every answer is a random function."""
     generator = torch.Generator().manual_seed(seed)
     heads = IntentHeads(replace(HEADS, **changes))  # type: ignore[arg-type]
-    for weight in (heads.action.weight, heads.purchase.weight):
+    heads_of = (heads.action, heads.purchase, heads.time, heads.quantity)
+    for weight in (each.weight for each in heads_of):
         weight.add_(torch.randn(weight.shape, generator=generator) * 0.2)
+    for head in (heads.time, heads.quantity):
+        head.log_range.copy_(torch.tensor([-20.0, 20.0]))
+        head.given.fill_(True)
     return heads.eval()
 
 

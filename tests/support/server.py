@@ -112,6 +112,13 @@ def write_small_release(root: ReleasesRoot, release_id: str = "r1") -> ReleaseFo
     return folder
 
 
+OPTIONAL_ANSWERS_GIVEN = {
+    signature.VISIT_PURCHASE_PROBABILITY: 0.25,
+    signature.EXPECTED_TIME_TO_PURCHASE_S: 5_400.25,
+    signature.EXPECTED_QUANTITY: 2.5,
+}
+
+
 class FakeBehaviorModel:
     """Embeds a behavior where its last known product is. Set `down` or `delay_s` to hinder it."""
 
@@ -146,6 +153,7 @@ class FakeBehaviorModel:
             next_actions=shares / shares.sum(),
             purchases=np.linspace(0.1, 0.2, len(self._manifest.horizons_s), dtype=np.float32),
             behavior_embedding=self._embeddings[known[-1] if known else FIRST],
+            optional_answers=OPTIONAL_ANSWERS_GIVEN,
             model_version="1",
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopintent.artifacts import IndexedProduct, Manifest, ReleaseFolder, write_products
+from shopintent.artifacts.signature import OPTIONAL_ANSWERS
 from shopintent.behavior import EVENT_TYPES, Product
 from shopintent.behavior.events import LEAVE
 
@@ -68,6 +69,7 @@ def manifest(n_products: int, size: int = EMBEDDING_SIZE, release_id: str = "r1"
         behavior_fingerprint="f" * 64,
         actions=(*EVENT_TYPES, LEAVE),
         horizons_s=(3600, 86400),
+        answers=OPTIONAL_ANSWERS,
         embedding_size=size,
         text_embedding_size=8,
         max_text_tokens=64,

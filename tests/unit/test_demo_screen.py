@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 
-from deploy.demo.screen import VERBS, describe, show_answer, title_of
+from deploy.demo.screen import VERBS, describe, pause, show_answer, title_of
 from shopintent.behavior import EVENT_TYPES, Event
 from shopintent.behavior.events import SEARCH, VIEW_PRODUCT
 from shopintent.client import money
@@ -56,6 +59,34 @@ def test_an_answer_shows_probabilities_horizons_titles_prices_and_categories() -
         assert wanted in text
     assert "Kitchen" in text
     assert "+" not in text
+
+
+def test_what_the_release_predicts_beyond_horizons_is_shown() -> None:
+    console = Console(record=True, width=110)
+    answer = intent(0.75, 0.125)
+    answer.visit_purchase_probability = 0.0625
+    answer.expected_time_to_purchase.FromTimedelta(timedelta(hours=7.25))
+    answer.expected_quantity = 2.25
+    show_answer(console, answer, recommended(KETTLE), before=None)
+    text = console.export_text()
+    for wanted in ("this visit", "6.2%", "if so: after 7.2 hours, 2.2 units"):
+        assert wanted in text
+
+
+def test_what_the_release_does_not_predict_is_not_shown() -> None:
+    console = Console(record=True, width=110)
+    show_answer(console, intent(0.75, 0.125), recommended(KETTLE), before=None)
+    text = console.export_text()
+    assert "this visit" not in text
+    assert "if so" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(20, "0 minutes"), (5_400, "90 minutes"), (7_200, "2.0 hours"), (432_000, "5.0 days")],
+)
+def test_a_pause_is_told_in_the_unit_that_fits(seconds: int, words: str) -> None:
+    assert pause(timedelta(seconds=seconds)) == words
 
 
 def test_what_moved_is_told_in_percentage_points_and_new_products_are_marked() -> None:

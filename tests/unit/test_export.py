@@ -131,4 +131,6 @@ def test_the_served_network_answers_a_request_that_sees_all_events() -> None:
     assert torch.allclose(served.next_actions, answers.next_actions)
     assert torch.allclose(served.purchases, answers.purchases)
     assert torch.allclose(served.visit_purchase, answers.visit_purchase)
+    assert torch.allclose(served.time_to_purchase_s, answers.time_to_purchase_s)
+    assert torch.allclose(served.quantity, answers.quantity)
     assert torch.allclose(served.behavior_embedding, embedding.squeeze(1))

@@ -271,6 +271,17 @@ async def test_files_of_a_release_that_do_not_fit_are_never_served(
             assert "publish the release again" in failure.message
 
 
+async def test_a_release_with_answers_of_a_later_version_is_never_served(tmp_path: Path) -> None:
+    outside = make_outside(tmp_path)
+    manifest = replace(outside.release.manifest, answers=("expected_weight",))
+    release = replace(outside.release, manifest=manifest)
+    async with serving(replace(outside, release=release)) as served:
+        assert await served.health() == "NOT_SERVING"
+        for failure in await failures(served):
+            assert failure.info.reason == "ERROR_REASON_RELEASE_MISMATCH"
+            assert "expected_weight; update the server" in failure.message
+
+
 async def test_a_mismatch_that_is_repaired_serves_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

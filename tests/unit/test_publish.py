@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from shopintent.artifacts import Manifest, ReleasesRoot, layout, read_products
+from shopintent.artifacts.signature import OPTIONAL_ANSWERS
 from shopintent.behavior import BehaviorTokenizer
 from shopintent.behavior.vocabulary import UNKNOWN
 from shopintent.trainer import publish as publishing
@@ -65,6 +66,7 @@ def test_a_release_is_whole_and_current(trained: Trained) -> None:
     )
     assert manifest.actions == trained.run.info.actions
     assert manifest.horizons_s == trained.run.info.horizons_s
+    assert manifest.answers == trained.run.heads.answers == OPTIONAL_ANSWERS
     assert manifest.embedding_size == trained.run.info.model.d_model
     assert manifest.max_text_tokens == trained.run.info.config.max_text_tokens
     assert manifest.session_gap_s == trained.dataset.info.session_gap_s
@@ -195,6 +197,8 @@ def test_the_graph_of_the_network_passes(trained: Trained, inputs: Inputs) -> No
         ("heads.action.bias", "next_action_probabilities"),
         ("heads.purchase.bias", "visit_purchase_probability"),
         ("network.behavior.bias", "behavior_embedding"),
+        ("heads.time.bias", "expected_time_to_purchase_s"),
+        ("heads.quantity.bias", "expected_quantity"),
     ],
 )
 @pytest.mark.parametrize("change", [0.3, float("nan")])

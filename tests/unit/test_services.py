@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from google.protobuf import field_mask_pb2
 from google.type import money_pb2
 
+from shopintent.artifacts import signature
 from shopintent.server.index import ProductFilter
 from shopintent.v1 import catalog_service_pb2 as catalog_pb
 from shopintent.v1 import event_service_pb2 as event_pb
@@ -23,6 +26,7 @@ from shopintent.v1.product_pb2 import (
     Product,
 )
 from shopintent.v1.user_event_pb2 import (
+    EVENT_TYPE_ADD_TO_CART,
     EVENT_TYPE_FAVORITE,
     EVENT_TYPE_PURCHASE,
     EVENT_TYPE_SEARCH,
@@ -76,8 +80,39 @@ async def test_intent_is_every_action_most_likely_first(
     assert actions == set(served.outside.release.manifest.actions)
     horizons = [each.horizon.seconds for each in answer.purchases]
     assert horizons == [3600, 86400]
-    assert not answer.HasField("expected_quantity")
-    assert not answer.HasField("expected_time_to_purchase")
+    assert answer.visit_purchase_probability == 0.25
+    assert answer.expected_time_to_purchase.ToTimedelta() == timedelta(seconds=5_400.25)
+    assert answer.expected_quantity == 2.5
+
+
+OPTIONAL_FIELDS = {
+    signature.VISIT_PURCHASE_PROBABILITY: "visit_purchase_probability",
+    signature.EXPECTED_TIME_TO_PURCHASE_S: "expected_time_to_purchase",
+    signature.EXPECTED_QUANTITY: "expected_quantity",
+}
+
+
+@pytest.mark.parametrize("given", [(), *((name,) for name in signature.OPTIONAL_ANSWERS)])
+async def test_what_the_release_does_not_predict_stays_unset(
+    tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    outside = make_outside(tmp_path)
+    manifest = replace(outside.release.manifest, answers=given)
+    release = replace(outside.release, manifest=manifest)
+    async with serving(replace(outside, release=release)) as served:
+        answer = await served.recommendation.PredictIntent(pb.PredictIntentRequest())
+    filled = {name for name, field in OPTIONAL_FIELDS.items() if answer.HasField(field)}
+    assert filled == set(given)
+
+
+async def test_units_reach_the_model_where_an_event_is_about_units(served: Served) -> None:
+    bought = UserEvent(event_type=EVENT_TYPE_PURCHASE, product_id="p8", quantity=12)
+    seen = UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id="p8", quantity=3)
+    one = UserEvent(event_type=EVENT_TYPE_ADD_TO_CART, product_id="p8")
+    await served.events.TrackEvents(track(bought))
+    request = pb.PredictIntentRequest(visitor=ANNA, recent_events=[seen, one])
+    await served.recommendation.PredictIntent(request)
+    assert served.outside.model.behaviors[-1].tokens[:4, -1].tolist() == [12, 0, 1, 0]
 
 
 async def test_intent_has_no_fallback_when_the_model_is_down(served: Served) -> None:

@@ -15,7 +15,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from shopintent.artifacts.signature import MAX_BATCH, Tensor
+from shopintent.artifacts.signature import MAX_BATCH, OPTIONAL_ANSWERS, Tensor
 from shopintent.behavior import Behavior
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference.triton import (
@@ -36,6 +36,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             "next_action_probabilities": 3,
             "purchase_probabilities": 2,
             "behavior_embedding": 4,
+            **dict.fromkeys(OPTIONAL_ANSWERS, 1),
             "text_embedding": 5,
             "product_embedding": 4,
         }
@@ -149,6 +150,7 @@ async def test_a_behavior_arrives_as_the_signature_says(
     assert prediction.next_actions.shape == (3,)
     assert prediction.purchases.shape == (2,)
     assert prediction.behavior_embedding.shape == (4,)
+    assert prediction.optional_answers == dict.fromkeys(OPTIONAL_ANSWERS, 1.0)
     assert prediction.model_version == "7"
 
 

@@ -15,6 +15,13 @@ def main(target: str, visitor: str = "") -> None:
     for purchase in answer.purchases:
         hours = purchase.horizon.ToTimedelta().total_seconds() / 3600
         print(f"purchase within {hours:6.1f} h       {purchase.probability:6.1%}")
+    # A release does not predict everything: what it does not predict is unset.
+    if answer.HasField("visit_purchase_probability"):
+        print(f"purchase in this visit         {answer.visit_purchase_probability:6.1%}")
+    if answer.HasField("expected_time_to_purchase"):
+        print(f"if there is one, after {answer.expected_time_to_purchase.ToTimedelta()}")
+    if answer.HasField("expected_quantity"):
+        print(f"if there is one, of {answer.expected_quantity:.1f} units")
     print(f"answered by release {answer.model.release_id}")
 
 

@@ -42,7 +42,7 @@ class PredictIntentRequest(_message.Message):
     def __init__(self, visitor: _Optional[_Union[_user_event_pb2.Visitor, _Mapping]] = ..., recent_events: _Optional[_Iterable[_Union[_user_event_pb2.UserEvent, _Mapping]]] = ...) -> None: ...
 
 class PredictIntentResponse(_message.Message):
-    __slots__ = ("next_actions", "purchases", "expected_time_to_purchase", "expected_quantity", "model", "attribution_token", "degraded_reasons")
+    __slots__ = ("next_actions", "purchases", "expected_time_to_purchase", "expected_quantity", "model", "attribution_token", "degraded_reasons", "visit_purchase_probability")
     NEXT_ACTIONS_FIELD_NUMBER: _ClassVar[int]
     PURCHASES_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_TIME_TO_PURCHASE_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class PredictIntentResponse(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_REASONS_FIELD_NUMBER: _ClassVar[int]
+    VISIT_PURCHASE_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     next_actions: _containers.RepeatedCompositeFieldContainer[NextActionPrediction]
     purchases: _containers.RepeatedCompositeFieldContainer[PurchasePrediction]
     expected_time_to_purchase: _duration_pb2.Duration
@@ -57,7 +58,8 @@ class PredictIntentResponse(_message.Message):
     model: ModelInfo
     attribution_token: str
     degraded_reasons: _containers.RepeatedScalarFieldContainer[DegradedReason]
-    def __init__(self, next_actions: _Optional[_Iterable[_Union[NextActionPrediction, _Mapping]]] = ..., purchases: _Optional[_Iterable[_Union[PurchasePrediction, _Mapping]]] = ..., expected_time_to_purchase: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., expected_quantity: _Optional[float] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., attribution_token: _Optional[str] = ..., degraded_reasons: _Optional[_Iterable[_Union[DegradedReason, str]]] = ...) -> None: ...
+    visit_purchase_probability: float
+    def __init__(self, next_actions: _Optional[_Iterable[_Union[NextActionPrediction, _Mapping]]] = ..., purchases: _Optional[_Iterable[_Union[PurchasePrediction, _Mapping]]] = ..., expected_time_to_purchase: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., expected_quantity: _Optional[float] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., attribution_token: _Optional[str] = ..., degraded_reasons: _Optional[_Iterable[_Union[DegradedReason, str]]] = ..., visit_purchase_probability: _Optional[float] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
     __slots__ = ("visitor", "recent_events", "placement", "page_size", "filter", "view")

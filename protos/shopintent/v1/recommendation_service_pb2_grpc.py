@@ -78,7 +78,8 @@ class RecommendationServiceServicer:
     """
 
     def PredictIntent(self, request, context):
-        """Predicts the visitor's intent: the next action, and a purchase within each horizon of the model.
+        """Predicts the visitor's intent: the next action, and a purchase in this visit and within each horizon
+        of the model.
 
         No side effects: `recent_events` are not recorded. Safe to retry on UNAVAILABLE.
         Fails with UNAVAILABLE and ERROR_REASON_MODEL_UNAVAILABLE when Triton does not answer: there is no

@@ -48,7 +48,8 @@ class RecommendationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RecommendationServiceAsyncStub: ...
     PredictIntent: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.PredictIntentRequest, _recommendation_service_pb2.PredictIntentResponse]
-    """Predicts the visitor's intent: the next action, and a purchase within each horizon of the model.
+    """Predicts the visitor's intent: the next action, and a purchase in this visit and within each horizon
+    of the model.
 
     No side effects: `recent_events` are not recorded. Safe to retry on UNAVAILABLE.
     Fails with UNAVAILABLE and ERROR_REASON_MODEL_UNAVAILABLE when Triton does not answer: there is no
@@ -82,7 +83,8 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PredictIntent: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.PredictIntentRequest, _recommendation_service_pb2.PredictIntentResponse]  # type: ignore[assignment]
-    """Predicts the visitor's intent: the next action, and a purchase within each horizon of the model.
+    """Predicts the visitor's intent: the next action, and a purchase in this visit and within each horizon
+    of the model.
 
     No side effects: `recent_events` are not recorded. Safe to retry on UNAVAILABLE.
     Fails with UNAVAILABLE and ERROR_REASON_MODEL_UNAVAILABLE when Triton does not answer: there is no
@@ -119,7 +121,8 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommendation_service_pb2.PredictIntentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recommendation_service_pb2.PredictIntentResponse, _abc.Awaitable[_recommendation_service_pb2.PredictIntentResponse]]:
-        """Predicts the visitor's intent: the next action, and a purchase within each horizon of the model.
+        """Predicts the visitor's intent: the next action, and a purchase in this visit and within each horizon
+        of the model.
 
         No side effects: `recent_events` are not recorded. Safe to retry on UNAVAILABLE.
         Fails with UNAVAILABLE and ERROR_REASON_MODEL_UNAVAILABLE when Triton does not answer: there is no

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Bump it when a field changes its meaning; a server refuses a manifest of another version."""
 
 
@@ -28,6 +28,8 @@ class Manifest:
     """What each column of next_action_probabilities means."""
     horizons_s: tuple[int, ...]
     """What each column of purchase_probabilities means, in seconds, ascending."""
+    answers: tuple[str, ...]
+    """Those of signature.OPTIONAL_ANSWERS that the model learned; it says nothing by the others."""
     embedding_size: int
     """D, of behavior and product embeddings."""
     text_embedding_size: int
@@ -59,7 +61,7 @@ class Manifest:
                 )
             known = {field.name for field in fields(cls)}
             values = {name: value for name, value in saved.items() if name in known}
-            for name in ("actions", "horizons_s", "popularity"):
+            for name in ("actions", "horizons_s", "answers", "popularity"):
                 values[name] = tuple(values[name])
             return cls(**values)
         except ReleaseError:

@@ -17,6 +17,8 @@ NEXT_ACTION_PROBABILITIES = "next_action_probabilities"
 PURCHASE_PROBABILITIES = "purchase_probabilities"
 BEHAVIOR_EMBEDDING = "behavior_embedding"
 VISIT_PURCHASE_PROBABILITY = "visit_purchase_probability"
+EXPECTED_TIME_TO_PURCHASE_S = "expected_time_to_purchase_s"
+EXPECTED_QUANTITY = "expected_quantity"
 # text_encoder_<release>
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
@@ -24,6 +26,9 @@ TEXT_EMBEDDING = "text_embedding"
 # product_encoder_<release>
 PRODUCT_TOKENS = "product_tokens"
 PRODUCT_EMBEDDING = "product_embedding"
+
+OPTIONAL_ANSWERS = (VISIT_PURCHASE_PROBABILITY, EXPECTED_TIME_TO_PURCHASE_S, EXPECTED_QUANTITY)
+"""Outputs that every intent model has and that mean something where Manifest.answers names them."""
 
 MAX_BATCH = 64
 """Rows of one call: every exported model takes as many, and the server sends no more."""
@@ -64,7 +69,7 @@ def intent_signature(
             Tensor(NEXT_ACTION_PROBABILITIES, "FP32", (n_actions,)),
             Tensor(PURCHASE_PROBABILITIES, "FP32", (n_horizons,)),
             Tensor(BEHAVIOR_EMBEDDING, "FP32", (embedding_size,)),
-            Tensor(VISIT_PURCHASE_PROBABILITY, "FP32", (1,)),
+            *(Tensor(name, "FP32", (1,)) for name in OPTIONAL_ANSWERS),
         ),
     )
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shopintent.artifacts import signature
 from shopintent.behavior import Behavior, Event
 from shopintent.server.deadlines import Deadline
 from shopintent.server.hydrate import Degraded, Hydrator
@@ -24,6 +25,13 @@ class PredictedIntent:
     """Actions and their probabilities."""
     purchases: tuple[tuple[int, float], ...]
     """Horizons in seconds, ascending, and the probability of a purchase within each."""
+    visit_purchase: float | None
+    """The probability of a purchase later in this visit; this and the next two are None where the
+    release does not predict them."""
+    expected_time_to_purchase_s: float | None
+    """Given that there is a purchase."""
+    expected_quantity: float | None
+    """Units of the next order, given that there is one."""
     model_version: str
     degraded: frozenset[Degraded]
 
@@ -48,11 +56,15 @@ class IntentPredictor:
             timeout_s=deadline.share_s(),
         )
         manifest = self.release.manifest
+        given = {name: prediction.optional_answers[name] for name in manifest.answers}
         return PredictedIntent(
             next_actions=tuple(
                 zip(manifest.actions, prediction.next_actions.tolist(), strict=True)
             ),
             purchases=tuple(zip(manifest.horizons_s, prediction.purchases.tolist(), strict=True)),
+            visit_purchase=given.get(signature.VISIT_PURCHASE_PROBABILITY),
+            expected_time_to_purchase_s=given.get(signature.EXPECTED_TIME_TO_PURCHASE_S),
+            expected_quantity=given.get(signature.EXPECTED_QUANTITY),
             model_version=prediction.model_version,
             degraded=hydrated.degraded,
         )

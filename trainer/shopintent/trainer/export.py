@@ -37,6 +37,8 @@ class ServedAnswers(NamedTuple):
     purchases: Tensor  # [B, H]
     behavior_embedding: Tensor  # [B, D], L2-normalized
     visit_purchase: Tensor  # [B, 1]
+    time_to_purchase_s: Tensor  # [B, 1]
+    quantity: Tensor  # [B, 1]
 
 
 class ServedIntent(nn.Module):
@@ -50,7 +52,7 @@ class ServedIntent(nn.Module):
     def observe(
         self, events: Tensor, event_times: Tensor, request_time: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns what the heads see, [B, D + X], and behavior embeddings [B, D]."""
+        """Returns what the heads see, [B, D + X + O], and behavior embeddings [B, D]."""
         events, event_times, n_seen, request_time = requests(events, event_times, request_time)
         state, embedding = self.network.observe(events, event_times, n_seen, request_time)
         features = self.heads.features(events, event_times, request_time)
@@ -65,6 +67,8 @@ class ServedIntent(nn.Module):
             purchases=answers.purchases,
             behavior_embedding=embedding,
             visit_purchase=answers.visit_purchase,
+            time_to_purchase_s=answers.time_to_purchase_s,
+            quantity=answers.quantity,
         )
 
 

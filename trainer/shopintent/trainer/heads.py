@@ -4,7 +4,7 @@ Gradient descent learns the network from next products and next actions; the hea
 to what it says at request moments, by methods that suit each. They are exported with the network in
 one graph.
 
-B requests, D width of the state, X structured features, A actions, H horizons
+B requests, D width of the state, X structured features, O order features, A actions, H horizons
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from shopintent.artifacts import signature
+from shopintent.behavior.events import ADD_TO_CART, PURCHASE, REMOVE_FROM_CART
 from shopintent.behavior.vocabulary import FIRST
 from shopintent.trainer.action_head import ActionHead, fit_action_head
+from shopintent.trainer.expectation_head import ExpectationHead, fit_expectation
 from shopintent.trainer.features import n_features, structured_features
+from shopintent.trainer.order_features import N_ORDER_FEATURES, order_features
+from shopintent.trainer.orders import in_window, next_orders
 from shopintent.trainer.prefixes import Prefixes
 from shopintent.trainer.purchase_head import PurchaseHead, PurchaseRequests, fit_purchase_head
+from shopintent.trainer.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -35,15 +41,22 @@ class HeadsConfig:
     n_horizons: int
     d_model: int
     session_gap_s: int
+    purchase_window_s: int
+    """The expected time to purchase is that of a purchase which comes this soon."""
 
     @property
     def n_types(self) -> int:
         """How many ids event types have."""
         return FIRST + len(self.event_types)
 
+    def type_id(self, event_type: str) -> int:
+        """Returns the id of an event type, -1 where the log has none of it."""
+        known = event_type in self.event_types
+        return FIRST + self.event_types.index(event_type) if known else -1
+
     @property
     def n_inputs(self) -> int:
-        """How many numbers the heads see of a request: state and structured features."""
+        """How many numbers the heads of actions and purchases see: state, structured features."""
         return self.d_model + n_features(self.n_types)
 
 
@@ -53,6 +66,8 @@ class HeadAnswers(NamedTuple):
     next_actions: Tensor  # [B, A] probabilities
     visit_purchase: Tensor  # [B, 1] probability of a purchase later in this visit
     purchases: Tensor  # [B, H] probabilities, never falling with the horizon
+    time_to_purchase_s: Tensor  # [B, 1], given that there is a purchase
+    quantity: Tensor  # [B, 1] units of the next order, given that there is one
 
 
 class IntentHeads(nn.Module):
@@ -66,11 +81,23 @@ class IntentHeads(nn.Module):
         self.config = config
         self.action = ActionHead(config.n_inputs, config.n_actions)
         self.purchase = PurchaseHead(config.n_inputs, 1 + config.n_horizons)
+        self.time = ExpectationHead(config.n_inputs + N_ORDER_FEATURES)
+        self.quantity = ExpectationHead(config.n_inputs + N_ORDER_FEATURES)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Those of signature.OPTIONAL_ANSWERS that mean something."""
+        given = {
+            signature.VISIT_PURCHASE_PROBABILITY: self.config.type_id(PURCHASE) > 0,
+            signature.EXPECTED_TIME_TO_PURCHASE_S: bool(self.time.given),
+            signature.EXPECTED_QUANTITY: bool(self.quantity.given),
+        }
+        return tuple(name for name in signature.OPTIONAL_ANSWERS if given[name])
 
     def features(self, events: Tensor, event_times: Tensor, request_time: Tensor) -> Tensor:
-        """[B, T, 8], [B, T] and [B, 1] to [B, X]: the structured features of each request."""
+        """[B, T, 9], [B, T] and [B, 1] to [B, X + O]: what is counted of each request."""
         n_seen = (events[:, :, 0] != 0).sum(1, keepdim=True)
-        return structured_features(
+        structured = structured_features(
             events,
             event_times,
             n_seen,
@@ -78,11 +105,27 @@ class IntentHeads(nn.Module):
             n_types=self.config.n_types,
             session_gap_s=self.config.session_gap_s,
         ).squeeze(1)
+        ordered = order_features(
+            events,
+            event_times,
+            request_time,
+            purchase=self.config.type_id(PURCHASE),
+            add_to_cart=self.config.type_id(ADD_TO_CART),
+            remove_from_cart=self.config.type_id(REMOVE_FROM_CART),
+        )
+        return torch.cat([structured, ordered], dim=1)
 
     def forward(self, inputs: Tensor) -> HeadAnswers:
-        """[B, D + X], state and structured features, to answers."""
-        purchases = self.purchase(inputs)
-        return HeadAnswers(self.action(inputs), purchases[:, :1], rising(purchases[:, 1:]))
+        """[B, D + X + O], state, structured and order features, to answers."""
+        shared = inputs[:, : self.config.n_inputs]
+        purchases = self.purchase(shared)
+        return HeadAnswers(
+            next_actions=self.action(shared),
+            visit_purchase=purchases[:, :1],
+            purchases=rising(purchases[:, 1:]),
+            time_to_purchase_s=self.time(inputs),
+            quantity=self.quantity(inputs),
+        )
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes over a saved `state_dict`. How large some tensors are was decided by the fit."""
@@ -103,7 +146,24 @@ def rising(probabilities: Tensor) -> Tensor:
     return torch.stack(columns, dim=-1)
 
 
-def fit_heads(heads: IntentHeads, prefixes: Prefixes, inputs: NDArray[np.float32]) -> None:
-    """Fits every head to prefixes and the [N, D + X] inputs seen after them."""
-    fit_action_head(heads.action, inputs, prefixes.next_actions, prefixes.request_times)
-    fit_purchase_head(heads.purchase, PurchaseRequests.of(prefixes, inputs))
+def fit_heads(
+    heads: IntentHeads,
+    sequences: Sequences,
+    prefixes: Prefixes,
+    inputs: NDArray[np.float32],
+    *,
+    observed_until: int,
+) -> None:
+    """Fits every head to prefixes and the [N, D + X + O] inputs seen after them.
+
+    What happened from the time `observed_until` on is not looked at.
+    """
+    shared = inputs[:, : heads.config.n_inputs]
+    fit_action_head(heads.action, shared, prefixes.next_actions, prefixes.request_times)
+    fit_purchase_head(heads.purchase, PurchaseRequests.of(prefixes, shared))
+    orders = next_orders(sequences, prefixes, observed_before=observed_until)
+    window_s = heads.config.purchase_window_s
+    soon = in_window(orders, prefixes, window_s=window_s, observed_until=observed_until)
+    fit_expectation(heads.time, inputs[soon], orders.seconds[soon], prefixes.shoppers[soon])
+    found = orders.units > 0
+    fit_expectation(heads.quantity, inputs[found], orders.units[found], prefixes.shoppers[found])

@@ -29,6 +29,8 @@ class Predictions:
     purchases: NDArray[np.float32]  # [N, H]
     behavior_embeddings: NDArray[np.float32]  # [N, D]
     visit_purchase: NDArray[np.float32]  # [N, 1]
+    time_to_purchase_s: NDArray[np.float32]  # [N, 1]
+    quantity: NDArray[np.float32]  # [N, 1]
 
 
 def ask(
@@ -85,7 +87,7 @@ def head_inputs(
     request_times: NDArray[np.int64],
     on_progress: Progress,
 ) -> NDArray[np.float32]:
-    """Returns [N, D + X]: what the intent heads see, state and structured features."""
+    """Returns [N, D + X + O]: what the heads see, state, structured and order features."""
     served = ServedIntent(network, heads)
 
     def observe(events: Tensor, event_times: Tensor, request_time: Tensor) -> tuple[Tensor]:

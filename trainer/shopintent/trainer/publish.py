@@ -78,6 +78,7 @@ def publish(
         behavior_fingerprint=run.tokenizer.fingerprint,
         actions=run.info.actions,
         horizons_s=run.info.horizons_s,
+        answers=run.heads.answers,
         embedding_size=run.info.model.d_model,
         text_embedding_size=run.info.model.text_embedding_size,
         max_text_tokens=run.info.config.max_text_tokens,
@@ -144,7 +145,9 @@ def check_export(run: Run, inputs: Inputs, graph: Path) -> None:
         *(torch.tensor(array) for array in given.values())
     )
     for output, expected, got in zip(session.get_outputs(), trained, exported, strict=True):
-        distance = float(np.abs(expected.numpy() - got).max())
+        # Seconds and units are compared by their size, all others are at most 1.
+        wanted = expected.numpy()
+        distance = float((np.abs(wanted - got) / np.maximum(1.0, np.abs(wanted))).max())
         if not distance <= TOLERANCE:
             raise PublishError(
                 f"the exported graph differs from the trained network by {distance:g} in "

@@ -11,6 +11,7 @@ from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.fit_network import fit_network
 from shopintent.trainer.heads import HeadsConfig, IntentHeads, fit_heads
+from shopintent.trainer.orders import purchase_window_s
 from shopintent.trainer.predict import head_inputs
 from shopintent.trainer.prefixes import LEARNED_LENGTHS, visit_prefixes
 from shopintent.trainer.run import Run, RunInfo
@@ -42,6 +43,11 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Prog
             n_horizons=len(horizons_s),
             d_model=config.d_model,
             session_gap_s=dataset.info.session_gap_s,
+            purchase_window_s=purchase_window_s(
+                observed_from=dataset.info.observed_from,
+                cut=cut,
+                observed_until=dataset.info.observed_until,
+            ),
         )
     )
     seen = head_inputs(
@@ -52,7 +58,7 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Prog
         prefixes.request_times,
         on_progress,
     )
-    fit_heads(heads, prefixes, seen)
+    fit_heads(heads, sequences, prefixes, seen, observed_until=cut)
     info = RunInfo(
         dataset=str(dataset.folder.resolve()),
         config=config,

@@ -44,8 +44,9 @@ def predict_intent(
     *,
     timeout_s: float = TIMEOUT_S,
 ) -> Call[PredictIntentRequest]:
-    """Predicts the next action of a visitor, and a purchase within each horizon.
+    """Predicts the next action of a visitor, and a purchase in this visit and each horizon.
 
+    Of the answer's optional fields those are set that the release predicts: ask `HasField`.
     `visitor` is a visitor id or a Visitor; `recent_events` have not been tracked and will not be.
     """
     request = PredictIntentRequest(visitor=_visitor(visitor), recent_events=recent_events)

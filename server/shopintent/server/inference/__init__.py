@@ -23,6 +23,8 @@ class Prediction:
     """[H]; the columns are Manifest.horizons_s."""
     behavior_embedding: NDArray[np.float32]
     """[D], L2-normalized."""
+    optional_answers: Mapping[str, float]
+    """By each of signature.OPTIONAL_ANSWERS; Manifest.answers names those that mean something."""
     model_version: str
     """The version of the model in Triton that answered."""
 

@@ -51,6 +51,7 @@ class TritonBehaviorModel:
             names.NEXT_ACTION_PROBABILITIES: n_actions,
             names.PURCHASE_PROBABILITIES: n_horizons,
             names.BEHAVIOR_EMBEDDING: embedding_size,
+            **dict.fromkeys(names.OPTIONAL_ANSWERS, 1),
         }
 
     async def predict(
@@ -69,6 +70,7 @@ class TritonBehaviorModel:
             next_actions=outputs[names.NEXT_ACTION_PROBABILITIES][0],
             purchases=outputs[names.PURCHASE_PROBABILITIES][0],
             behavior_embedding=outputs[names.BEHAVIOR_EMBEDDING][0],
+            optional_answers={name: float(outputs[name][0, 0]) for name in names.OPTIONAL_ANSWERS},
             model_version=version,
         )
 

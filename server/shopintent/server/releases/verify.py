@@ -69,6 +69,10 @@ def verify_files(release: Release) -> None:
             f"it codes texts of {tokenizer.codebook.embedding_size} dimensions, the manifest "
             f"names {manifest.text_embedding_size}; publish the release again",
         )
+    unknown = sorted(set(manifest.answers) - set(signature.OPTIONAL_ANSWERS))
+    if unknown:
+        why = f"it names answers that this server does not know, {', '.join(unknown)}"
+        raise ReleaseMismatch(release.release_id, "manifest", f"{why}; update the server")
     if not manifest.actions or not manifest.horizons_s:
         why = "it names no actions or no horizons; publish the release again"
         raise ReleaseMismatch(release.release_id, "manifest", why)

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from google.protobuf import duration_pb2
 from google.type import money_pb2
 
 from shopintent.behavior import PRODUCT_EVENT_TYPES, Event, Product, events
@@ -128,6 +129,14 @@ def filter_from_proto(message: recommendation_service_pb2.ProductFilter) -> Prod
         maximum_price=message.maximum_price if message.HasField("maximum_price") else None,
         out_of_stock_included=message.out_of_stock_included,
     )
+
+
+def duration(seconds: float | None) -> duration_pb2.Duration | None:
+    """Returns the duration to the millisecond, which is more than any prediction knows."""
+    if seconds is None:
+        return None
+    whole, milliseconds = divmod(round(seconds * 1_000), 1_000)
+    return duration_pb2.Duration(seconds=whole, nanos=milliseconds * 1_000_000)
 
 
 def degraded_reasons(

@@ -63,6 +63,9 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
                 )
                 for horizon_s, probability in intent.purchases
             ],
+            visit_purchase_probability=intent.visit_purchase,
+            expected_time_to_purchase=convert.duration(intent.expected_time_to_purchase_s),
+            expected_quantity=intent.expected_quantity,
             model=self._model_info(intent.model_version),
             attribution_token=self._attribution_token(),
             degraded_reasons=convert.degraded_reasons(intent.degraded),
