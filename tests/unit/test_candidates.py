@@ -66,7 +66,8 @@ def mean_gradient(sampler: CandidateSampler, scores: torch.Tensor, *, corrected:
         candidates = sampler.draw(targets)
         rows = candidates.tokens[:, 0].long() - FIRST
         correction = candidates.log_inclusion if corrected else torch.zeros(len(rows))
-        loss = product_loss(scores[rows].expand(n_targets, -1), candidates.targets, correction)
+        ones = torch.ones(n_targets, 1)
+        loss = product_loss(ones, scores[rows, None], candidates.targets, correction)
         loss.backward()  # type: ignore[no-untyped-call]
     assert scores.grad is not None
     return float(scores.grad.norm()) / n_draws

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from shopintent.trainer.learn import Losses
-from shopintent.trainer.losses import action_loss, product_loss
+from shopintent.trainer.losses import CHUNK, action_loss, product_loss
 from support.learning import TINY
 
 
@@ -29,17 +29,27 @@ def test_a_batch_without_known_actions_teaches_nothing() -> None:
 
 
 def test_a_batch_without_next_products_teaches_nothing() -> None:
-    scores = torch.randn(0, 5, requires_grad=True)
-    loss = product_loss(scores, torch.zeros(0, dtype=torch.int64), torch.zeros(5))
+    queries = torch.randn(0, 5, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.int64)
+    loss = product_loss(queries, torch.randn(4, 5), none, torch.zeros(4))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0.0
 
 
-def test_a_full_softmax_is_plain_cross_entropy() -> None:
+def test_the_fused_loss_and_its_gradients_are_those_of_plain_cross_entropy() -> None:
+    """Over several chunks, with the correction of a sampled softmax."""
     torch.manual_seed(0)
-    scores, targets = torch.randn(3, 5), torch.tensor([4, 0, 2])
-    expected = F.cross_entropy(scores, targets)
-    assert float(product_loss(scores, targets, torch.zeros(5))) == pytest.approx(float(expected))
+    n, size = 2 * CHUNK + 17, 23
+    queries = torch.randn(n, 6, requires_grad=True)
+    products = torch.randn(size, 6, requires_grad=True)
+    targets, correction = torch.randint(size, (n,)), torch.randn(size)
+    plain = F.cross_entropy(queries @ products.T - correction, targets)
+    fused = product_loss(queries, products, targets, correction)
+    assert fused.item() == pytest.approx(plain.item(), rel=1e-5)
+    expected = torch.autograd.grad(plain * 3, (queries, products))
+    found = torch.autograd.grad(fused * 3, (queries, products))
+    for mine, other in zip(found, expected, strict=True):
+        assert torch.allclose(mine, other, atol=1e-6)
 
 
 def test_the_total_weighs_each_loss() -> None:

@@ -40,10 +40,12 @@ class TrainConfig:
     max_minutes: float = 4.0
     """Training stops after this long and keeps its best epoch."""
     batch_events: int = 2_048
-    """Events a batch, padding included."""
+    """Events a batch."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    full_softmax_up_to: int = 12_000
+    precision: str = "auto"
+    """Of matrix products in training: "float32", "bfloat16", or "auto" for what is fast here."""
+    full_softmax_up_to: int = 20_000
     """Larger catalogs train with sampled softmax."""
     n_negatives: int = 2_048
     """Uniform negatives a batch, beside the batch's own targets."""

@@ -7,27 +7,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from torch import Tensor
 
 from shopintent.behavior.vocabulary import FIRST
-from shopintent.trainer.batches import Batches
+from shopintent.trainer.batches import Batch, Batches
 from shopintent.trainer.candidates import CandidateSampler
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.losses import action_loss, product_loss
+from shopintent.trainer.losses import CHUNK, action_loss, product_loss
 from shopintent.trainer.model import IntentNetwork
-from shopintent.trainer.sequences import Batch
 
-MAX_SCORES = 12_000_000
-"""Next-product scores a batch; where there would be more, a random part of the requests counts."""
-WARM_UP_STEPS = 50
+WARM_UP_STEPS = 100
 MIN_STEPS = 40
 """Batches an epoch at least: a small log is passed over several times before it is judged again."""
+MIN_RANKED = 200
+"""With fewer next products to rank, the validation loss tells when to stop."""
+TOP = 10
 
 
 class Losses(NamedTuple):
@@ -41,6 +42,23 @@ class Losses(NamedTuple):
         return config.action_loss_weight * self.action + config.product_loss_weight * self.product
 
 
+@dataclass(frozen=True)
+class Validation:
+    """How good the network is on what it does not learn from."""
+
+    action: float
+    product: float
+    """Losses."""
+    ndcg: float
+    """NDCG@10 of the next product among all that training knows."""
+    n_ranked: int
+
+    def score(self, config: TrainConfig) -> float:
+        """Returns what the best epoch has most of."""
+        loss = config.action_loss_weight * self.action + config.product_loss_weight * self.product
+        return self.ndcg if self.n_ranked >= MIN_RANKED else -loss
+
+
 def learn(
     network: IntentNetwork,
     sampler: CandidateSampler,
@@ -48,43 +66,63 @@ def learn(
     validation: Batches,
     config: TrainConfig,
     on_progress: Progress,
+    *,
+    seen_filter: bool = False,
 ) -> tuple[list[dict[str, float]], int]:
-    """Fits the network, leaves it at its best epoch, and returns the history and that epoch."""
-    rng = np.random.default_rng(config.seed)
+    """Fits the network, leaves it at its best epoch, and returns the history and that epoch.
+
+    With `seen_filter`, products a shopper has already seen do not count in validation: right for a
+    log in which nobody comes back to a product.
+    """
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=WARM_UP_STEPS)
+    precision = matrix_precision(config.precision, sampler.tokens.device)
     history: list[dict[str, float]] = []
-    best_epoch, best_loss, best_state = 0, float("inf"), deepcopy(network.state_dict())
+    best_epoch, best_score, best_state = 0, -float("inf"), deepcopy(network.state_dict())
     started = time.monotonic()
     seconds = int(config.max_minutes * 60)
     for epoch in range(config.max_epochs):
+        torch.manual_seed(config.seed + epoch)
         network.train()
         trained = []
-        for batch in epoch_of(training, rng):
-            losses = batch_losses(network, sampler, batch)
+        for batch in epoch_of(training, np.random.default_rng((config.seed, epoch))):
+            losses = batch_losses(network, sampler, batch, precision)
             optimizer.zero_grad()
             losses.total(config).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             warm_up.step()
-            trained.append([loss.item() for loss in losses])
+            trained.append(torch.stack(losses).detach())
             elapsed = int(time.monotonic() - started)
             on_progress("training, seconds at most", min(elapsed, seconds), seconds)
             if elapsed > seconds:
                 break
-        validated = validate(network, sampler, validation)
-        history.append(summary(epoch, np.mean(trained, axis=0), validated))
-        loss = float(Losses(*torch.tensor(validated)).total(config))
-        if loss < best_loss:
-            best_epoch, best_loss = epoch, loss
+        validated = validate(network, sampler, validation, seen_filter=seen_filter)
+        history.append(summary(epoch, torch.stack(trained).mean(0), validated))
+        if validated.score(config) > best_score:
+            best_epoch, best_score = epoch, validated.score(config)
             best_state = deepcopy(network.state_dict())
         if epoch - best_epoch >= config.patience or elapsed > seconds:
             break
     on_progress("training, seconds at most", seconds, seconds)
     network.load_state_dict(best_state)
     return history, best_epoch
+
+
+def matrix_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """Returns the type of numbers that matrices are multiplied in; sums are float32 in any case.
+
+    "auto" is bfloat16 where the hardware multiplies matrices of it, else float32.
+    """
+    if wanted != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def epoch_of(training: Batches, rng: np.random.Generator) -> Iterator[Batch]:
@@ -96,46 +134,110 @@ def epoch_of(training: Batches, rng: np.random.Generator) -> Iterator[Batch]:
             yield batch
 
 
-def batch_losses(network: IntentNetwork, sampler: CandidateSampler, batch: Batch) -> Losses:
-    """Returns the losses of one batch at all of its requests."""
-    device = sampler.tokens.device
+class Moments(NamedTuple):
+    """What the network says at the moments of a batch that have a label."""
+
+    action_logits: Tensor  # [M, A]
+    action_labels: Tensor  # [M]
+    queries: Tensor  # [N, D]
+    product_labels: Tensor  # [N], token ids
+    seen: Tensor  # [N, S], token ids of the products seen before, 0 for none
+
+
+def observe(network: IntentNetwork, batch: Batch, precision: torch.dtype) -> Moments:
+    """Returns what the network says at all labeled moments of a batch."""
+    device = network.gap_edges.device
     tensors = [torch.as_tensor(array).to(device) for array in batch]
-    events, event_times, n_seen, request_times, action_labels, products = tensors
-    states, embeddings = network.observe(events, event_times, n_seen, request_times)
-    wanted = (products >= FIRST).flatten().nonzero().squeeze(1)  # requests with a next product
-    limit = max(1, MAX_SCORES // min(len(sampler.tokens), sampler.full_softmax_up_to))
-    if len(wanted) > limit:
-        wanted = wanted[torch.randperm(len(wanted), device=device)[:limit]]
-    candidates = sampler.draw(products.flatten()[wanted])
-    scores = network.product_scores(
-        embeddings.flatten(0, 1)[wanted],
-        network.products(candidates.tokens, candidates.text_embeddings),
+    events, event_times, n_seen, owners, request_times, action_labels, product_labels = tensors
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+        states, embeddings = network.observe_all(
+            events.long(), event_times, n_seen, owners, request_times
+        )
+        logits = network.act(states)
+    acted, asked = action_labels >= 0, product_labels >= FIRST
+    row, slot = asked.nonzero(as_tuple=True)
+    own = (owners[row] == owners[row, slot, None]) & (
+        torch.arange(owners.shape[1], device=device) <= slot[:, None]
     )
+    return Moments(
+        action_logits=logits[acted].float(),
+        action_labels=action_labels[acted],
+        queries=network.queries(embeddings[asked].float()),
+        product_labels=product_labels[asked],
+        seen=torch.where(own, events[row, :, 1], 0),
+    )
+
+
+def batch_losses(
+    network: IntentNetwork,
+    sampler: CandidateSampler,
+    batch: Batch,
+    precision: torch.dtype = torch.float32,
+) -> Losses:
+    """Returns the losses of one batch at all of its moments."""
+    return losses_of(network, sampler, observe(network, batch, precision), precision)
+
+
+def losses_of(
+    network: IntentNetwork, sampler: CandidateSampler, moments: Moments, precision: torch.dtype
+) -> Losses:
+    """Returns the mean losses at some moments."""
+    candidates = sampler.draw(moments.product_labels)
+    products = network.products(candidates.tokens, candidates.text_embeddings)
     return Losses(
-        action=action_loss(network.act(states).flatten(0, 1), action_labels.flatten()),
-        product=product_loss(scores, candidates.targets, candidates.log_inclusion),
+        action=action_loss(moments.action_logits, moments.action_labels),
+        product=product_loss(
+            moments.queries, products, candidates.targets, candidates.log_inclusion, precision
+        ),
     )
 
 
 @torch.no_grad()
 def validate(
-    network: IntentNetwork, sampler: CandidateSampler, validation: Batches
-) -> NDArray[np.float64]:
-    """Returns the losses over all batches, the same sample of candidates every time."""
+    network: IntentNetwork, sampler: CandidateSampler, validation: Batches, *, seen_filter: bool
+) -> Validation:
+    """Returns how good the network is over all batches, the same candidates every time."""
     network.eval()
+    products = network.products(sampler.tokens, sampler.text_embeddings)
+    losses, weights, gains = [], [], [torch.zeros(0)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        rows = [torch.stack(batch_losses(network, sampler, each)) for each in validation.in_order()]
-    mean: NDArray[np.float64] = torch.stack(rows).double().mean(0).cpu().numpy()
-    return mean
+        for batch in validation.in_order():
+            moments = observe(network, batch, torch.float32)
+            losses.append(torch.stack(losses_of(network, sampler, moments, torch.float32)))
+            weights.append([len(moments.action_labels), len(moments.product_labels)])
+            seen = moments.seen if seen_filter else moments.seen[:, :0]
+            gains.append(ndcg(moments.queries, products, moments.product_labels - FIRST, seen))
+    shares = torch.tensor(weights, dtype=torch.float64)
+    mean = (torch.stack(losses).double().cpu() * shares).sum(0) / shares.sum(0).clamp(min=1)
+    ranked = torch.cat([each.cpu() for each in gains])
+    ndcg_mean = float(ranked.mean()) if len(ranked) else 0.0
+    return Validation(float(mean[0]), float(mean[1]), ndcg_mean, len(ranked))
 
 
-def summary(
-    epoch: int, trained: NDArray[np.float64], validated: NDArray[np.float64]
-) -> dict[str, float]:
+def ndcg(queries: Tensor, products: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
+    """Returns [N] NDCG@10 of `targets` [N] among [P] products, without those `seen` [N, S]."""
+    gains = []
+    for start in range(0, len(queries), CHUNK):
+        rows = slice(start, start + CHUNK)
+        # The last column takes what is no product.
+        scores = F.pad(queries[rows] @ products.T, (0, 1))
+        own = scores.gather(1, targets[rows, None].long())
+        ids = seen[rows].long() - FIRST
+        scores.scatter_(1, torch.where(ids >= 0, ids, len(products)), -torch.inf)
+        rank = (scores[:, :-1] > own).sum(1)
+        gains.append(torch.where(rank < TOP, 1 / torch.log2(rank + 2.0), 0.0))
+    return torch.cat(gains) if gains else torch.zeros(0)
+
+
+def summary(epoch: int, trained: Tensor, validated: Validation) -> dict[str, float]:
     """Returns one line of the history."""
-    row: dict[str, float] = {"epoch": epoch}
-    for prefix, losses in (("train", trained), ("validation", validated)):
-        names = [f"{prefix}_{name}" for name in Losses._fields]
-        row.update(zip(names, losses.tolist(), strict=True))
-    return row
+    action, product = trained.tolist()
+    return {
+        "epoch": epoch,
+        "train_action": action,
+        "train_product": product,
+        "validation_action": validated.action,
+        "validation_product": validated.product,
+        "validation_ndcg": validated.ndcg,
+    }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+CHUNK = 512
+"""Targets scored at once: their scores over tens of thousands of products stay near the cache."""
 
 
 def action_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -13,14 +18,68 @@ def action_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits[known], labels[known]) if known.any() else logits.sum() * 0.0
 
 
-def product_loss(scores: Tensor, targets: Tensor, log_inclusion: Tensor) -> Tensor:
-    """Softmax cross entropy of [N, C] scores over C candidates, `targets` [N] being their columns.
+def product_loss(
+    queries: Tensor,
+    products: Tensor,
+    targets: Tensor,
+    log_inclusion: Tensor,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """Softmax cross entropy of [N, D] queries over [C, D] products; `targets` [N] are rows of them.
 
     `log_inclusion` [C] is the log of each candidate's chance to be among the candidates: sampled
     softmax with logQ correction (Bengio and Senecal 2008; Yi et al. 2019). Zeros for a full
-    softmax.
+    softmax. `precision` is that of the products of matrices; sums are always float32.
     """
-    return F.cross_entropy(scores - log_inclusion, targets) if len(targets) else scores.sum() * 0.0
+    if not len(targets):
+        return queries.sum() * 0.0
+    loss: Tensor = FusedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        queries, products, targets, log_inclusion, precision
+    )
+    return loss
+
+
+class FusedCrossEntropy(torch.autograd.Function):
+    """Mean cross entropy of `queries @ products.T`, whose [N, C] logits are never held at once.
+
+    The gradient is worked out chunk by chunk along with the loss, as in Liger's fused linear cross
+    entropy (Hsu et al. 2024, https://arxiv.org/abs/2410.10989).
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        queries: Tensor,  # [N, D]
+        products: Tensor,  # [C, D]
+        targets: Tensor,  # [N]
+        log_inclusion: Tensor,  # [C]
+        precision: torch.dtype,
+    ) -> Tensor:
+        """Returns the loss and keeps the gradients of queries and products."""
+        q, p = queries.to(precision), products.to(precision)
+        queries_grad = torch.empty_like(queries, dtype=torch.float32)
+        products_grad = torch.zeros_like(products, dtype=torch.float32)
+        loss = torch.zeros((), device=queries.device)
+        for start in range(0, len(q), CHUNK):
+            rows = slice(start, start + CHUNK)
+            scores = (q[rows] @ p.T).float() - log_inclusion
+            own = targets[rows, None]
+            log_sum = scores.logsumexp(1, keepdim=True)
+            loss += (log_sum - scores.gather(1, own)).sum()
+            # The gradient of the scores, in their place: softmax minus one at the target.
+            grad = scores.sub_(log_sum).exp_()
+            grad.scatter_add_(1, own, torch.full_like(own, -1, dtype=grad.dtype))
+            grad = grad.to(precision)
+            queries_grad[rows] = grad @ p
+            products_grad += grad.T @ q[rows]
+        context.save_for_backward(queries_grad / len(q), products_grad / len(q))
+        return loss / len(q)
+
+    @staticmethod
+    def backward(context: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        """Returns the gradients that `forward` worked out."""
+        queries_grad, products_grad = context.saved_tensors
+        return queries_grad * grad, products_grad * grad, None, None, None
 
 
 def log_inclusion(shares: Tensor, n_targets: int, n_negatives: int, n_products: int) -> Tensor:

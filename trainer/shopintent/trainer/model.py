@@ -1,26 +1,23 @@
 """The whole network: a causal transformer over events, and a product tower in the same space.
 
-Purchase intent is `p = sigmoid(W^T [H b + X A])`: H is the state of the sequence, X the
-structured features. The transformer follows SASRec (Kang and McAuley 2018,
-https://arxiv.org/abs/1808.09781) with blocks that normalize first; products are compared by
-cosine, so training and the index agree.
+The transformer follows SASRec (Kang and McAuley 2018, https://arxiv.org/abs/1808.09781) with blocks
+that normalize first; products are compared by cosine, so training and the index agree. What is
+asked of its states is answered by heads (heads.py), which are fitted afterwards.
 
-B batch, T events, S = T + 1 states (the first has seen nothing), K requests, A actions, H horizons,
-D width and embedding size, E text embedding size, X structured features
+B batch, T events, S = T + 1 states (the first has seen nothing), K requests, A actions, D width and
+embedding size, E text embedding size
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shopintent.behavior.tokenizer import EVENT_FIELDS, PRODUCT_FIELDS
-from shopintent.behavior.vocabulary import UNKNOWN
-from shopintent.trainer.features import n_features, structured_features
+from shopintent.behavior.tokenizer import PRODUCT_FIELDS
+from shopintent.trainer.product_tower import ProductTower
 
 N_GAPS = 26
 """Buckets of elapsed time, each twice as long as the one before; the last starts at ~ 200 days."""
@@ -31,9 +28,8 @@ class ModelConfig:
     """The shape of the network; saved with its weights."""
 
     field_sizes: dict[str, int]
-    """How many ids each of EVENT_FIELDS has."""
+    """How many ids each field of an event has, BehaviorTokenizer.sizes."""
     n_actions: int
-    n_horizons: int
     text_embedding_size: int
     session_gap_s: int
     max_events: int
@@ -42,14 +38,6 @@ class ModelConfig:
     n_heads: int
     dropout: float
     id_dropout: float
-
-
-class Answers(NamedTuple):
-    """What the heads say at every request."""
-
-    action_logits: Tensor  # [B, K, A]
-    purchase_logits: Tensor  # [B, K, H]
-    behavior_embedding: Tensor  # [B, K, D], L2-normalized
 
 
 class Block(nn.Module):
@@ -71,64 +59,31 @@ class Block(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor, sees: Tensor | None) -> Tensor:
         """[B, S, D] to [B, S, D]."""
-        states = states + self.attend(states)
+        states = states + self.attend(states, sees)
         fed: Tensor = self.feed_forward(states)
         return states + fed
 
-    def attend(self, states: Tensor) -> Tensor:
-        """[B, S, D] to [B, S, D]; a state sees itself and those before it."""
+    def attend(self, states: Tensor, sees: Tensor | None) -> Tensor:
+        """[B, S, D] to [B, S, D]; a state sees itself and those before, or what `sees` says."""
         batch, length, width = states.shape
         heads = self.qkv(self.attention_norm(states)).view(batch, length, 3, self.n_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [B, heads, S, D / heads]
         mixed = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+            query,
+            key,
+            value,
+            attn_mask=None if sees is None else sees.unsqueeze(1),
+            is_causal=sees is None,
+            dropout_p=self.dropout if self.training else 0.0,
         )
         joined = mixed.transpose(1, 2).reshape(batch, length, width)
         return F.dropout(self.project(joined), self.dropout, self.training)
 
 
-class ProductTower(nn.Module):
-    """What a product is: its id and its content. Events and the index share it."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.id_dropout = config.id_dropout
-        self.fields = nn.ModuleList(
-            field_embedding(config.field_sizes[name], config.d_model) for name in PRODUCT_FIELDS
-        )
-        self.text = nn.Linear(config.text_embedding_size, config.d_model, bias=False)
-        self.project = nn.Linear(config.d_model, config.d_model)
-
-    def describe(self, tokens: Tensor) -> Tensor:
-        """[..., 7] product tokens to [..., D]; what an event says about its product."""
-        ids = tokens[..., 0]
-        if self.training:
-            hidden = torch.rand(ids.shape, device=ids.device) < self.id_dropout
-            ids = torch.where(hidden & (ids > UNKNOWN), UNKNOWN, ids)
-        parts = [self.fields[0](ids)]
-        parts += [field(tokens[..., n]) for n, field in enumerate(self.fields) if n > 0]
-        return torch.stack(parts).sum(0)
-
-    def forward(self, tokens: Tensor, text_embeddings: Tensor) -> Tensor:
-        """[..., 7] tokens and [..., E] text embeddings to [..., D] product embeddings."""
-        return self.place(self.describe(tokens) + self.text(text_embeddings))
-
-    def place(self, described: Tensor) -> Tensor:
-        """[..., D] descriptions to [..., D], L2-normalized: a place in the product space."""
-        return F.normalize(described + self.project(described), dim=-1)
-
-
-def field_embedding(size: int, width: int) -> nn.Embedding:
-    """Returns a small random embedding whose id 0, "none", is and stays all zeros."""
-    weight = torch.randn(size, width) * 0.05
-    weight[0] = 0.0
-    return nn.Embedding(size, width, padding_idx=0, _weight=weight)
-
-
 class IntentNetwork(nn.Module):
-    """Events to states, states and request times to answers."""
+    """Events and request times to states and behavior embeddings."""
 
     gap_edges: Tensor
 
@@ -137,7 +92,9 @@ class IntentNetwork(nn.Module):
         self.config = config
         width = config.d_model
         self.n_types = config.field_sizes["event_type"]
-        self.products = ProductTower(config)
+        self.products = ProductTower(
+            config.field_sizes, config.text_embedding_size, width, config.id_dropout
+        )
         self.event_type = nn.Embedding(self.n_types, width)
         self.position = nn.Embedding(config.max_events + 1, width)
         self.gap = nn.Embedding(N_GAPS, width)
@@ -146,21 +103,17 @@ class IntentNetwork(nn.Module):
         self.request_gap = nn.Embedding(N_GAPS + 1, width)
         self.request_hour = nn.Embedding(24, width)
         self.start = nn.Parameter(torch.zeros(width))
-        for embedding in (self.event_type, self.position, self.gap, self.hour, self.weekday):
-            nn.init.normal_(embedding.weight, std=0.05)
-        for embedding in (self.request_gap, self.request_hour):
+        for embedding in (self.event_type, self.position):
+            nn.init.normal_(embedding.weight, std=0.02)
+        # Products are what tells most; times start silent and earn their weight.
+        for embedding in (self.gap, self.hour, self.weekday, self.request_gap, self.request_hour):
             nn.init.zeros_(embedding.weight)
-        self.blocks = nn.Sequential(
-            *(Block(width, config.n_heads, config.dropout) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(
+            Block(width, config.n_heads, config.dropout) for _ in range(config.n_layers)
         )
         self.norm = nn.LayerNorm(width)
-        size = n_features(self.n_types)
         self.register_buffer("gap_edges", 2 ** torch.arange(N_GAPS - 1))
         self.act = nn.Linear(width, config.n_actions)
-        self.act_features = nn.Linear(size, config.n_actions, bias=False)
-        nn.init.zeros_(self.act_features.weight)
-        self.buy_state = nn.Linear(width, config.n_horizons)
-        self.buy_features = nn.Linear(size, config.n_horizons, bias=False)
         self.behavior = nn.Linear(width, width)
         nn.init.zeros_(self.behavior.weight)
         self.look_for = nn.Linear(width, width)
@@ -168,83 +121,101 @@ class IntentNetwork(nn.Module):
         self.fading = nn.Parameter(torch.tensor(1.0))
         self.log_temperature = nn.Parameter(torch.tensor(0.07).log())
 
-    def forward(
+    def observe(
         self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
-    ) -> Answers:
-        """Answers K requests of every behavior.
+    ) -> tuple[Tensor, Tensor]:
+        """Returns states [B, K, D] and behavior embeddings [B, K, D], L2-normalized, of K requests.
 
         `events` [B, T, 8] and `event_times` [B, T] as BehaviorTokenizer.window makes them, `n_seen`
         [B, K] how many events each request knows, `request_times` [B, K] when it is asked.
         """
-        state, embedding = self.observe(events, event_times, n_seen, request_times)
-        features = self.features(events, event_times, n_seen, request_times)
-        return Answers(
-            action_logits=self.act(state) + self.act_features(features),
-            purchase_logits=self.buy_state(state) + self.buy_features(features),
-            behavior_embedding=embedding,
-        )
+        slots, times = F.pad(events, (0, 0, 1, 0)), F.pad(event_times, (1, 0))
+        places = torch.arange(times.shape[1], device=events.device).unsqueeze(0)  # [1, S]
+        described = self.describe(slots)
+        states = self.encode(slots, times, places, described, None)
+        state = states.gather(1, n_seen.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+        state = state + self.encode_request(times.gather(1, n_seen), n_seen, request_times)
+        since = n_seen.unsqueeze(-1) - places.unsqueeze(1)  # [B, K, S], 0 for the last event
+        seen = (since >= 0) & (places > 0).unsqueeze(1)
+        return state, self.embed(state, described, since, seen)
 
-    def observe(
-        self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
+    def observe_all(
+        self,
+        events: Tensor,
+        event_times: Tensor,
+        n_seen: Tensor,
+        owners: Tensor,
+        request_times: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Returns states [B, K, D] and behavior embeddings [B, K, D] of the requests."""
-        described = self.products.describe(events[..., 1 : len(EVENT_FIELDS)])  # [B, T, D]
-        states = self.encode(events, event_times, described)  # [B, S, D]
-        index = n_seen.unsqueeze(-1).expand(-1, -1, states.shape[-1])
-        state = states.gather(1, index) + self.encode_request(event_times, n_seen, request_times)
-        wanted = self.behavior(state) + self.recall(state, self.products.place(described), n_seen)
-        return state, F.normalize(wanted, dim=-1)
+        """Returns states [R, S, D] and embeddings [R, S, D] of all moments of packed windows.
 
-    def recall(self, state: Tensor, products: Tensor, n_seen: Tensor) -> Tensor:
+        This is `observe` for training, see batches.Batch: every slot is a request, which sees
+        itself and the slots before it that have the same owner.
+        """
+        described = self.describe(events)
+        n_slots = owners.shape[1]
+        before = torch.ones(n_slots, n_slots, dtype=torch.bool, device=owners.device).tril()
+        sees = (owners.unsqueeze(2) == owners.unsqueeze(1)) & before  # [R, S, S]
+        states = self.encode(events, event_times, n_seen, described, sees)
+        state = states + self.encode_request(event_times, n_seen, request_times)
+        since = n_seen.unsqueeze(2) - n_seen.unsqueeze(1)
+        return state, self.embed(state, described, since, sees & (n_seen > 0).unsqueeze(1))
+
+    def describe(self, events: Tensor) -> Tensor:
+        """Returns [B, S, D]: what the events say about their products."""
+        return self.products.describe(events[..., 1 : 1 + len(PRODUCT_FIELDS)])
+
+    def embed(self, state: Tensor, described: Tensor, since: Tensor, seen: Tensor) -> Tensor:
+        """Returns [B, K, D]: where in the product space the next product is expected."""
+        recalled = self.recall(state, F.normalize(described, dim=-1), since, seen)
+        return F.normalize(self.behavior(state) + recalled, dim=-1)
+
+    def recall(self, state: Tensor, products: Tensor, since: Tensor, seen: Tensor) -> Tensor:
         """Returns [B, K, D]: the mean of the products seen, weighed by what the state looks for.
 
-        The user model `u = sum a_i h_i` over products [B, T, D], with weights that fade with the
-        number of events since. It starts as "similar to what was seen last", which training then
-        refines.
+        The user model `u = sum a_i h_i` over products [B, S, D], with weights that fade with the
+        number of events since [B, K, S]. It starts as "similar to what was seen last", which
+        training then refines.
         """
-        n_events = products.shape[1]
-        position = torch.arange(n_events, device=products.device)
-        since = n_seen.unsqueeze(-1) - position  # [B, K, T], 1 for the last event
         interest = self.look_for(state) @ self.looks(products).transpose(1, 2)
-        fading = F.softplus(self.fading) * since.clamp(min=1).float().log()
-        weights = (interest - fading).masked_fill(since < 1, -1e9).softmax(-1)
-        recalled: Tensor = (weights * (since >= 1)) @ products
+        fading = F.softplus(self.fading) * (since.clamp(min=0) + 1).float().log()
+        weights = (interest - fading).masked_fill(~seen, -1e9).softmax(-1)
+        recalled: Tensor = (weights * seen) @ products
         return recalled
 
-    def features(
-        self, events: Tensor, event_times: Tensor, n_seen: Tensor, request_times: Tensor
+    def encode(
+        self,
+        events: Tensor,
+        event_times: Tensor,
+        n_seen: Tensor,
+        described: Tensor,
+        sees: Tensor | None,
     ) -> Tensor:
-        """Returns [B, K, X]: the structured features of each request."""
-        return structured_features(
-            events,
-            event_times,
-            n_seen,
-            request_times,
-            n_types=self.n_types,
-            session_gap_s=self.config.session_gap_s,
-        )
+        """Returns [B, S, D], the state after each event.
 
-    def encode(self, events: Tensor, event_times: Tensor, described: Tensor) -> Tensor:
-        """[B, T, 8] events and [B, T, D] products to [B, S, D]; state n has seen n events."""
-        gaps = F.pad(event_times[:, 1:] - event_times[:, :-1], (1, 0))
+        `events` [B, S, F] with their products [B, S, D]; `n_seen` [B, S] or [1, S], which event of
+        its behavior each is, 0 for the slot before the first; `sees` [B, S, S], or None where a
+        slot sees all before it.
+        """
+        since = F.pad(event_times[:, 1:] - event_times[:, :-1], (1, 0))
         happened = (
             self.event_type(events[..., 0])
             + described
-            + self.gap(self.gap_bucket(gaps))
+            + self.gap(self.gap_bucket(torch.where(n_seen > 1, since, 0)))
             + self.hour(event_times // 3600 % 24)
             + self.weekday(event_times // 86_400 % 7)
         )
-        start = self.start.expand(events.shape[0], 1, -1)
-        states = torch.cat([start, happened], dim=1)
-        states = states + self.position.weight[: states.shape[1]]
+        states = torch.where((n_seen > 0).unsqueeze(-1), happened, self.start)
+        states = states + self.position(n_seen)
         states = F.dropout(states, self.config.dropout, self.training)
-        encoded: Tensor = self.norm(self.blocks(states))
+        for block in self.blocks:
+            states = block(states, sees)
+        encoded: Tensor = self.norm(states)
         return encoded
 
-    def encode_request(self, event_times: Tensor, n_seen: Tensor, request_times: Tensor) -> Tensor:
-        """Returns [B, K, D]: how long ago the last event was, and the hour of the request."""
-        last_time = event_times.gather(1, (n_seen - 1).clamp(min=0))
-        gap = self.gap_bucket((request_times - last_time).clamp(min=0))
+    def encode_request(self, last_times: Tensor, n_seen: Tensor, request_times: Tensor) -> Tensor:
+        """Returns [B, K, D]: how long ago the last event [B, K] was, and the request's hour."""
+        gap = self.gap_bucket((request_times - last_times).clamp(min=0))
         gap = torch.where(n_seen > 0, gap, N_GAPS)
         asked: Tensor = self.request_gap(gap) + self.request_hour(request_times // 3600 % 24)
         return asked
@@ -254,8 +225,7 @@ class IntentNetwork(nn.Module):
         bucket: Tensor = (gap_s.unsqueeze(-1) >= self.gap_edges).sum(-1)
         return bucket
 
-    def product_scores(self, behavior_embedding: Tensor, product_embedding: Tensor) -> Tensor:
-        """[N, D] and [P, D] to [N, P] logits of the next product."""
+    def queries(self, behavior_embedding: Tensor) -> Tensor:
+        """Returns [N, D], whose dot products with product embeddings are logits of the next."""
         temperature = self.log_temperature.exp().clamp(min=0.02)
-        scores: Tensor = behavior_embedding @ product_embedding.T / temperature
-        return scores
+        return behavior_embedding / temperature

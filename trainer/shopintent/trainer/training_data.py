@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from shopintent.behavior import BehaviorTokenizer, Product, product_text
 from shopintent.behavior.events import LEAVE
+from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.log_sequences import load_sequences
 from shopintent.trainer.sequences import Sequences
+from shopintent.trainer.splits import Span, TimeSplit
 from shopintent.trainer.text import TextEncoder
 
 HORIZONS_S = (1_800, 86_400, 604_800)
@@ -69,9 +71,15 @@ def actions(dataset: Dataset) -> tuple[str, ...]:
     return (*dataset.info.event_types, LEAVE)
 
 
-def check_enough(sequences: Sequences, cut: int) -> None:
-    """Raises TrainingDataError when hardly anybody did anything before the held-out time."""
-    known = int((sequences.event_times[sequences.offsets[:-1]] < cut).sum())
+def time_split(dataset: Dataset, config: TrainConfig) -> TimeSplit:
+    """Returns the split by time that the config asks for."""
+    cut = cut_time(dataset, holdout_share=config.holdout_share, holdout_days=config.holdout_days)
+    return TimeSplit(newest_share_from(dataset, config.validation_share, before=cut), cut)
+
+
+def check_enough(training: Span) -> None:
+    """Raises TrainingDataError when hardly anybody did anything that may be learned from."""
+    known = int((training.ends > training.begins).sum())
     if known < MIN_SHOPPERS:
         raise TrainingDataError(
             f"only {known} shoppers have events before the held-out time; {MIN_SHOPPERS} are needed"
@@ -136,11 +144,15 @@ def load_inputs(
     return Inputs(sequences, ids, embeddings, content)
 
 
-def load_catalog(dataset: Dataset, cut: int) -> Catalog:
-    """Reads the products with their popularity as it was known at the cut."""
-    before = dataset.events().filter((pl.col("event_time") < cut) & (pl.col("product_id") != ""))
-    recent = pl.col("event_time") >= cut - POPULAR_S
-    counts = before.group_by("product_id").agg(seen=pl.len(), recent=recent.sum())
+def load_catalog(dataset: Dataset, learned: pl.Expr) -> Catalog:
+    """Reads the products with their popularity in the events that may be known, see Split."""
+    known = dataset.events().filter(learned).filter(pl.col("product_id") != "")
+    recent = pl.col("event_time") > pl.col("event_time").max() - POPULAR_S
+    counts = (
+        known.with_columns(recent=recent)
+        .group_by("product_id")
+        .agg(pl.col("recent").sum(), seen=pl.len())
+    )
     table = (
         dataset.product_table()
         .select("product_id")
