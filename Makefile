@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto format lint lint-protos types test demo serve lock clean
+.PHONY: help setup proto format lint lint-protos types test demo serve peers lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,9 +49,12 @@ demo: setup ## Simulate a shop, train, serve, play a visit; or LOG=<path> MAPPIN
 serve: setup ## Keep the server of the last demo running
 	@$(BIN)/python -m deploy.demo serve
 
+peers: setup ## Make .peers with RecTools and RecBole, which `benchmark` compares with
+	@$(BIN)/python -m deploy.peers
+
 lock: setup ## Pin what pip resolves today in requirements.lock
 	$(BIN)/python deploy/lock.py
 
 clean: ## Remove everything that make made
-	rm -rf .venv .triton .demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .triton .peers .demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
