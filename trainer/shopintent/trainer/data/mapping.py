@@ -12,7 +12,8 @@ ISO = "iso"
 ORDER = "order"
 """The time unit of a log that knows only in which order things happened."""
 FORMATS = ("csv", "jsonl", "parquet")
-MISSING_VALUES = ("", "null", "NULL", "None", "NaN", "nan", "N/A", "\\N")
+MISSING_VALUES = ("null", "NULL", "None", "NaN", "nan", "N/A", "NA", "\\N")
+"""What stands for nothing, beside the empty text."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Mapping:
     session: Session = field(default_factory=Session)
     cleaning: Cleaning = field(default_factory=Cleaning)
     catalog: Catalog | None = None
-    missing_values: tuple[str, ...] = MISSING_VALUES
+    missing_values: tuple[str, ...] = ("", *MISSING_VALUES)
 
     @property
     def ordered(self) -> bool:

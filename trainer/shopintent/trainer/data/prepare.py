@@ -172,9 +172,10 @@ def _shopper_ranges(usable: pl.LazyFrame, rows_a_part: int) -> list[tuple[str, s
 def _label_part(
     rows: pl.DataFrame, mapping: Mapping, work: Path, number: int, first_session: int
 ) -> Part:
-    ordered = rows.sort(
-        "shopper_id", "event_time", "order", "file", ROW, nulls_last=True, maintain_order=True
-    )
+    # Where times are coarse, events of one session stay together.
+    session = ["raw_session"] if mapping.session.rule == "column" else []
+    keys = ["shopper_id", "event_time", *session, "order", "file", ROW]
+    ordered = rows.sort(keys, nulls_last=True, maintain_order=True)
     if mapping.ordered:
         step_minutes = max(source.time.step_minutes for source in mapping.sources)
         ordered = with_times_of_order(ordered, step_minutes)

@@ -96,6 +96,7 @@ def _catalog_rows(
     long = catalog.properties
     wanted = columns_to_read(named, catalog.joins)
     if long is not None:
+        named = wanted
         wanted = [each for each in (catalog.product_id, long.name, long.value, long.time) if each]
     rows, invalid_lines = [], 0
     for path in paths:
