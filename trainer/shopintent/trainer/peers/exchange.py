@@ -58,7 +58,7 @@ class Embeddings:
     queries: NDArray[np.float32]
     """[histories, D]"""
 
-    def scores(self, rows: slice) -> NDArray[np.float32]:
+    def scores(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns [rows, P]; products unknown to training are at the very end."""
         scores: NDArray[np.float32] = self.queries[rows] @ self.products.T
         scores[:, ~self.known] = -np.inf

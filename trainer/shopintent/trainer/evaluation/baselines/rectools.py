@@ -1,16 +1,18 @@
 """RecTools' SASRec with softmax over all products: the sequence model a shop's team would install.
 
-It trains in the environment of `make peers`, in a process of its own, with early stopping on the
-same validation products as ours.
+It trains in the environment of `make peers`, in a process of its own, and stops early on NDCG@10
+of products that neither it nor ours learns from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shopintent.trainer.data.progress import Progress
+from shopintent.trainer.evaluation.next_product import NextProductTask, last_learned
 from shopintent.trainer.peers.exchange import (
     Embeddings,
     EngineConfig,
@@ -24,6 +26,8 @@ from shopintent.trainer.peers.worker import EMBEDDINGS_FILE, HISTORIES_FILE
 
 MODEL = "rectools-sasrec"
 ENGINE = "shopintent.trainer.peers.rectools_engine:loss_on_targets"
+MAX_VALIDATED = 4_000
+"""Requests that tell when to stop; more are drawn from at random."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +42,74 @@ class RecToolsConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class RecToolsFit:
-    """A fitted baseline."""
+class RecToolsScorer:
+    """A fitted SASRec and its view of all requests of a task."""
 
     embeddings: Embeddings
-    """Of the products, and of the histories that were asked for."""
     versions: tuple[str, ...]
     """Packages that did the work."""
     history: tuple[float, ...]
-    """Validation NDCG@10 after every epoch; the best epoch is what was kept."""
+    """Validation NDCG@10 after every epoch; the best epoch answers."""
+    name: str = MODEL
+
+    def scores(self, requests: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns [n, P] scores; products that training did not see are at the very end."""
+        return self.embeddings.scores(requests)
 
 
 def fit_rectools(
-    task: Task, requests: Histories, config: RecToolsConfig, on_progress: Progress
-) -> RecToolsFit:
-    """Trains on the task, and embeds the requests by the best epoch.
+    task: NextProductTask, config: RecToolsConfig, on_progress: Progress, *, seen_filter: bool
+) -> RecToolsScorer:
+    """Trains on what the task lets models learn from, but for what tells when to stop.
 
-    Raises PeersError when RecTools is not set up or fails.
+    `seen_filter` says how validation ranks. Raises PeersError when RecTools is not set up or fails.
     """
-    with started(MODEL, ENGINE, peers_python(), task, config.engine) as worker:
-        save_histories(worker.folder / HISTORIES_FILE, requests)
-        history = fit(worker, task, config, on_progress)
-        return RecToolsFit(
-            load_embeddings(worker.folder / EMBEDDINGS_FILE), worker.versions, history
-        )
+    tuned_on = tuning_task(task).sample(MAX_VALIDATED, config.engine.seed)
+    learned = Task(
+        n_products=task.n_products,
+        training=learned_histories(tuned_on),
+        validation=request_histories(tuned_on),
+        validation_targets=tuned_on.targets.astype(np.int32),
+        seen_filter=seen_filter,
+    )
+    with started(MODEL, ENGINE, peers_python(), learned, config.engine) as worker:
+        save_histories(worker.folder / HISTORIES_FILE, request_histories(task))
+        history = fit(worker, learned, config, on_progress)
+        embeddings = load_embeddings(worker.folder / EMBEDDINGS_FILE)
+        return RecToolsScorer(embeddings, worker.versions, history)
+
+
+def tuning_task(task: NextProductTask) -> NextProductTask:
+    """Returns what tells when to stop.
+
+    Leaving one out leaves the event before it out of learning for this; otherwise it is what each
+    shopper did last of what may be learned.
+    """
+    if task.split != "leave-one-out":
+        return last_learned(task)
+    before = task.take((task.ends - task.begins > 1) & (task.products[task.ends - 1] >= 0))
+    ends = before.ends - 1
+    return replace(
+        before,
+        ends=ends,
+        request_times=task.event_times[ends],
+        targets=task.products[ends],
+    )
+
+
+def learned_histories(task: NextProductTask) -> Histories:
+    """Returns what each shopper met among the learned events."""
+    kept = task.learned & (task.products >= 0)
+    before = np.append(0, np.cumsum(kept))
+    offsets = np.unique(before[task.offsets])  # without shoppers of whom nothing is left
+    return Histories(task.products[kept].astype(np.int32), offsets)
+
+
+def request_histories(task: NextProductTask) -> Histories:
+    """Returns what each request has seen."""
+    position, product, _ = task.seen(np.arange(len(task)))
+    sizes = np.bincount(position, minlength=len(task))
+    return Histories(product.astype(np.int32), np.append(0, np.cumsum(sizes)))
 
 
 def fit(
