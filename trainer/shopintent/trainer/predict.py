@@ -12,10 +12,9 @@ from torch import Tensor
 
 from shopintent.behavior import Behavior, BehaviorTokenizer
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.export import ServedIntent
+from shopintent.trainer.export import ServedIntent, requests
 from shopintent.trainer.heads import IntentHeads
 from shopintent.trainer.model import IntentNetwork
-from shopintent.trainer.run import Run
 from shopintent.trainer.training_data import Inputs
 
 BATCH = 256
@@ -98,14 +97,33 @@ def head_inputs(
 
 
 @torch.no_grad()
-def embed_products(run: Run, inputs: Inputs, on_progress: Progress) -> NDArray[np.float32]:
+def embed_behaviors(
+    network: IntentNetwork,
+    tokenizer: BehaviorTokenizer,
+    behaviors: Sequence[Behavior],
+    request_times: NDArray[np.int64],
+    on_progress: Progress,
+) -> NDArray[np.float32]:
+    """Returns [N, D] behavior embeddings, which need no heads."""
+
+    def observe(events: Tensor, event_times: Tensor, request_time: Tensor) -> tuple[Tensor]:
+        return (network.observe(*requests(events, event_times, request_time))[1].squeeze(1),)
+
+    (embeddings,) = ask(tokenizer, behaviors, request_times, observe, on_progress)
+    return embeddings
+
+
+@torch.no_grad()
+def embed_products(
+    network: IntentNetwork, tokenizer: BehaviorTokenizer, inputs: Inputs, on_progress: Progress
+) -> NDArray[np.float32]:
     """Returns [P, D] product embeddings of the whole catalog."""
-    ids = [run.tokenizer.products.lookup(product_id) for product_id in inputs.product_ids]
+    ids = [tokenizer.products.lookup(product_id) for product_id in inputs.product_ids]
     tokens = np.hstack([np.array(ids, np.int32)[:, None], inputs.content])
     parts = []
     for start in range(0, len(tokens), 4096):
         rows = slice(start, start + 4096)
         given = torch.tensor(tokens[rows]), torch.tensor(inputs.text_embeddings[rows])
-        parts.append(run.network.products(*given).numpy())
+        parts.append(network.products(*given).numpy())
         on_progress("embedding products", min(start + 4096, len(tokens)), len(tokens))
     return np.concatenate(parts)

@@ -95,7 +95,7 @@ def publish(
         models = export_models(run, release_id, Path(aside) / "models")
         check_export(run, inputs, models[0] / str(MODEL_VERSION) / MODEL_FILE)
         on_progress("exporting models", 1, 1)
-        embeddings = embed_products(run, inputs, on_progress)
+        embeddings = embed_products(run.network, run.tokenizer, inputs, on_progress)
         write_products(written, catalog.products, embeddings, inputs.content)
         run.tokenizer.save(written.behavior_tokenizer)
         shutil.copyfile(run.folder / text.TOKENIZER_FILE, written.text_tokenizer)

@@ -37,6 +37,9 @@ class Split(Protocol):
     def validation(self, sequences: Sequences) -> Span:
         """Returns what tells when to stop."""
 
+    def held_out(self, sequences: Sequences) -> Span:
+        """Returns what is judged."""
+
 
 @dataclass(frozen=True)
 class TimeSplit:
@@ -60,6 +63,10 @@ class TimeSplit:
         """Returns the events from there to the cut."""
         return between(sequences, self.validate_from, self.cut_time)
 
+    def held_out(self, sequences: Sequences) -> Span:
+        """Returns the events from the cut on."""
+        return between(sequences, self.cut_time, int(sequences.event_times.max(initial=0)) + 1)
+
 
 @dataclass(frozen=True)
 class LeaveOneOut:
@@ -81,6 +88,10 @@ class LeaveOneOut:
     def validation(self, sequences: Sequences) -> Span:
         """Returns the last but one."""
         return last_rows(sequences, sequences.offsets[1:] - 2, sequences.offsets[1:] - 1)
+
+    def held_out(self, sequences: Sequences) -> Span:
+        """Returns the last."""
+        return last_rows(sequences, sequences.offsets[1:] - 1, sequences.offsets[1:])
 
 
 def known_before(cut_time: int) -> pl.Expr:
