@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+SEED = 7
 RESAMPLES = 1_000
 MIN_RESAMPLES = 200
 MAX_CELLS = 20_000_000
@@ -51,7 +52,9 @@ class Estimate:
         return Estimate(self.value - other.value, self.draws - other.draws)
 
 
-def bootstrap(measure: Measure, shoppers: NDArray[np.int64], *, seed: int) -> dict[str, Estimate]:
+def bootstrap(
+    measure: Measure, shoppers: NDArray[np.int64], *, seed: int = SEED
+) -> dict[str, Estimate]:
     """Returns every metric that is defined on the [N] samples, whose shoppers are drawn again.
 
     The same shoppers and seed give the same draws, whatever is measured. A single shopper has no
@@ -90,3 +93,13 @@ def shopper_weights(shoppers: NDArray[np.int64], *, seed: int) -> Iterator[NDArr
 def n_resamples(n_samples: int) -> int:
     """Returns how many resamples are drawn of that many samples."""
     return int(np.clip(MAX_CELLS // max(n_samples, 1), MIN_RESAMPLES, RESAMPLES))
+
+
+def describe() -> str:
+    """Returns what a reader must know of the intervals."""
+    return (
+        f"95 % percentile intervals of {RESAMPLES:,} resamples of shoppers with all their samples, "
+        f"seed {SEED}; models are compared on the same resamples; fewer resamples, at least "
+        f"{MIN_RESAMPLES}, above {MAX_CELLS // RESAMPLES:,} samples; that of the calibration error "
+        "is reflected, since noise can only raise it"
+    )

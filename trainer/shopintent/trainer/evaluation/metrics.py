@@ -195,7 +195,9 @@ def reliability(
     return list(rows)[::-1]
 
 
-def of_ranks(ranks: NDArray[np.floating], ks: tuple[int, ...]) -> dict[tuple[str, int], Floats]:
+def of_ranks(
+    ranks: NDArray[np.floating] | NDArray[np.int64], ks: tuple[int, ...]
+) -> dict[tuple[str, int], Floats]:
     """Returns hit rate, NDCG and reciprocal rank at every k, each [N], of ranks that start at 0.
 
     There is one wanted product a sample, so the ideal DCG is 1.
