@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from shopintent.trainer.evaluation.bootstrap import Estimate
@@ -14,8 +15,14 @@ LOWER_IS_BETTER = frozenset(
     {"log_loss", "brier", "ece", "popularity", "mae", "median_absolute_error", "mape", "rmse"}
 )
 
-Estimates = Mapping[str, Mapping[str, Estimate]]
-"""Model to metric to estimate."""
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What was measured of one fit of a model."""
+
+    model: str
+    seed: int | None
+    metrics: Mapping[str, Estimate]
 
 
 def is_ours(model: str) -> bool:
@@ -23,31 +30,38 @@ def is_ours(model: str) -> bool:
     return model.startswith(OURS)
 
 
-def rows_of(estimates: Estimates, seeds: Mapping[str, int | None], **protocol: Any) -> list[Row]:
-    """Returns a row of every estimate; seeds are those of the models."""
+def rows_of(judged: Iterable[Judged], **protocol: Any) -> list[Row]:
+    """Returns a row of every metric of every fit."""
     return [
         Row(
-            model=model, metric=metric, value=estimate.value, ci=estimate.ci,
-            seed=seeds.get(model), **protocol,
+            model=each.model, metric=metric, value=estimate.value, ci=estimate.ci, seed=each.seed,
+            **protocol,
         )
-        for model, metrics in estimates.items()
-        for metric, estimate in metrics.items()
+        for each in judged
+        for metric, estimate in each.metrics.items()
     ]  # fmt: skip
 
 
 def difference_rows(
-    estimates: Estimates, metrics: tuple[str, ...], seeds: Mapping[str, int | None], **protocol: Any
+    judged: Sequence[Judged], metrics: tuple[str, ...], **protocol: Any
 ) -> list[Row]:
-    """Returns ours minus each baseline, as metrics named "<metric>_minus_<baseline>"."""
-    compared = {
-        model: {
-            f"{metric}{MINUS}{other}": mine[metric].minus(theirs[metric])
-            for other, theirs in estimates.items()
-            if not is_ours(other)
+    """Returns ours minus each baseline, as metrics named "<metric>_minus_<baseline>".
+
+    A baseline of several seeds is compared by the fit of our seed, if there is one.
+    """
+    compared = []
+    for mine in judged:
+        if not is_ours(mine.model):
+            continue
+        others: dict[str, Judged] = {}
+        for other in judged:
+            if not is_ours(other.model) and (other.model not in others or other.seed == mine.seed):
+                others[other.model] = other
+        differences = {
+            f"{metric}{MINUS}{name}": mine.metrics[metric].minus(other.metrics[metric])
+            for name, other in others.items()
             for metric in metrics
-            if metric in mine and metric in theirs
+            if metric in mine.metrics and metric in other.metrics
         }
-        for model, mine in estimates.items()
-        if is_ours(model)
-    }
-    return rows_of(compared, seeds, **protocol)
+        compared.append(Judged(mine.model, mine.seed, differences))
+    return rows_of(compared, **protocol)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopintent.trainer.evaluation.bootstrap import Estimate, bootstrap
-from shopintent.trainer.evaluation.comparison import difference_rows, rows_of
+from shopintent.trainer.evaluation.comparison import Judged, difference_rows, rows_of
 from shopintent.trainer.evaluation.metrics import of_means, of_ranks
 from shopintent.trainer.evaluation.next_product import KS, NextProductTask, Ranking
 from shopintent.trainer.evaluation.rows import ALL, Row
@@ -60,17 +60,19 @@ def ranking_rows(
 ) -> list[Row]:
     """Returns the rows of models that ranked the same task with the same filter."""
     rows = []
-    seeds = {each.model: each.seed for each in rankings}
     for name, group in {ALL: np.ones(len(task), bool), **task.slices()}.items():
-        found = {each.model: found_at(each.ranks[group], task.shoppers[group]) for each in rankings}
+        found = [found_at(each.ranks[group], task.shoppers[group]) for each in rankings]
         for k in KS:
-            estimates = {model: at[k] for model, at in found.items()}
+            judged = [
+                Judged(each.model, each.seed, at[k])
+                for each, at in zip(rankings, found, strict=True)
+            ]
             protocol: dict[str, Any] = {
                 "split": task.split, "seen_filter": rankings[0].seen_filter, "k": k,
                 "slice": name, "samples": int(group.sum()),
             }  # fmt: skip
-            rows += rows_of(estimates, seeds, **protocol)
-            rows += difference_rows(estimates, ("hr", "ndcg", "mrr"), seeds, **protocol)
+            rows += rows_of(judged, **protocol)
+            rows += difference_rows(judged, ("hr", "ndcg", "mrr"), **protocol)
     for ranking in rankings:
         rows += list_rows(task, ranking, content)
     return rows
@@ -99,7 +101,7 @@ def list_rows(task: NextProductTask, ranking: Ranking, content: ProductContent) 
         "novelty": surprise[lists].mean(1),
         "diversity": np.concatenate([content.distances(chunk) for chunk in chunks]),
     }
-    estimates = {ranking.model: bootstrap(of_means(values), task.shoppers)}
+    judged = Judged(ranking.model, ranking.seed, bootstrap(of_means(values), task.shoppers))
     covered = [
         Row(
             model=ranking.model, metric="coverage", k=k, seed=ranking.seed,
@@ -107,4 +109,4 @@ def list_rows(task: NextProductTask, ranking: Ranking, content: ProductContent) 
         )
         for k in KS
     ]  # fmt: skip
-    return [*rows_of(estimates, {ranking.model: ranking.seed}, k=LIST_K, **protocol), *covered]
+    return [*rows_of([judged], k=LIST_K, **protocol), *covered]

@@ -67,7 +67,7 @@ class ItemKnn:
 
 
 def fit_item_knn(
-    task: NextProductTask, *, seen_filter: bool, seed: int, on_progress: Progress = silent
+    task: NextProductTask, *, seed: int, seen_filter: bool = True, on_progress: Progress = silent
 ) -> ItemKnn:
     """Returns the item-kNN whose knobs rank the last learned events best, fitted to all learned.
 
