@@ -52,6 +52,7 @@ def expect_at_random(heads: IntentHeads) -> None:
     """Lets the heads expect something, for which the shop has too few orders."""
     generator = torch.Generator().manual_seed(5)
     for head in (heads.time, heads.quantity):
-        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.1)
-        head.log_range.copy_(torch.tensor([-12.0, 12.0]))
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
+        head.bias.fill_(6.0)
+        head.log_range.copy_(torch.tensor([3.0, 12.0]))
         head.given.fill_(True)
