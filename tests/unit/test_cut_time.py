@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from shopintent.trainer.data.prepared import Dataset, DatasetInfo
-from shopintent.trainer.training_data import HORIZONS_S, TrainingDataError, cut_time
+from shopintent.trainer.training_data import TrainingDataError, cut_time
 
 HOUR = 3_600
 START = 1_700_000_000
@@ -54,14 +54,21 @@ def test_the_newest_fifth_of_the_events_is_held_out_not_of_the_time() -> None:
     assert cut_hours(Log(200, early + late)) == pytest.approx(100, abs=1)
 
 
-def test_at_least_twice_the_shortest_horizon_is_held_out() -> None:
+def test_at_least_two_pauses_between_visits_are_held_out() -> None:
     rush = [each / 100 for each in range(100)] + [9.9 + each / 10_000 for each in range(900)]
-    assert cut_hours(Log(10, rush)) == pytest.approx(10 - 2 * HORIZONS_S[0] / HOUR)
+    assert cut_hours(Log(10, rush)) == pytest.approx(10 - 2 * INFO.session_gap_s / HOUR)
 
 
 def test_days_win_over_the_share() -> None:
     log = Log(240, [each / 4 for each in range(960)])
     assert cut_hours(log, holdout_days=2) == pytest.approx(192)
+
+
+def test_a_moment_wins_over_days() -> None:
+    log = Log(240, [each / 4 for each in range(960)])
+    moment = START + 100 * HOUR
+    given = {"holdout_share": 0.2, "holdout_days": 2.0, "holdout_from": moment}
+    assert cut_time(cast(Dataset, log), **given) == moment  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("hours", "days"), [(1.5, None), (48, 2.0), (48, 3.0), (48, -1.0)])

@@ -15,6 +15,8 @@ class TrainConfig:
     """The newest share of the events, which only `evaluate` sees."""
     holdout_days: float | None = None
     """The same in days; wins over `holdout_share`."""
+    holdout_from: int | None = None
+    """The same as a moment, unix seconds; wins over both."""
     validation_share: float = 0.1
     """The newest share of the other events, which only tells when to stop."""
     # The network

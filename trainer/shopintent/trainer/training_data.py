@@ -30,15 +30,23 @@ class TrainingDataError(ValueError):
     """A dataset is not enough to train on; the message says what is missing."""
 
 
-def cut_time(dataset: Dataset, *, holdout_share: float, holdout_days: float | None) -> int:
+def cut_time(
+    dataset: Dataset,
+    *,
+    holdout_share: float,
+    holdout_days: float | None = None,
+    holdout_from: int | None = None,
+) -> int:
     """Returns the time from which on events are held out.
 
-    That is the newest share of the events, or more where they take less than twice the shortest
-    horizon: else no purchase could be judged. As much must be left, or none could be learned.
+    That is the newest share of the events, or more where they take less than two of the pauses
+    that end a visit: else no visit could be judged. As much must be left, or none could be learned.
     """
     info = dataset.info
-    judged_s = 2 * horizons(dataset)[0]
-    if holdout_days is None:
+    judged_s = 2 * info.session_gap_s
+    if holdout_from is not None:
+        cut = holdout_from
+    elif holdout_days is None:
         cut = newest_share_from(dataset, holdout_share, before=info.observed_until)
         cut = min(cut, info.observed_until - judged_s)
     else:
@@ -47,7 +55,7 @@ def cut_time(dataset: Dataset, *, holdout_share: float, holdout_days: float | No
         hours = (info.observed_until - info.observed_from) / 3_600
         raise TrainingDataError(
             f"the log spans {hours:.1f} hours: too little to learn from one part and judge on "
-            "another; give more of the log, or another --holdout-days"
+            "another; give more of the log, or hold out less or more of it"
         )
     return cut
 
@@ -73,7 +81,12 @@ def actions(dataset: Dataset) -> tuple[str, ...]:
 
 def time_split(dataset: Dataset, config: TrainConfig) -> TimeSplit:
     """Returns the split by time that the config asks for."""
-    cut = cut_time(dataset, holdout_share=config.holdout_share, holdout_days=config.holdout_days)
+    cut = cut_time(
+        dataset,
+        holdout_share=config.holdout_share,
+        holdout_days=config.holdout_days,
+        holdout_from=config.holdout_from,
+    )
     return TimeSplit(newest_share_from(dataset, config.validation_share, before=cut), cut)
 
 

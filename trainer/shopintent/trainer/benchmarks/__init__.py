@@ -1,0 +1,1 @@
+"""Named benchmarks: one command each, on data that others have published results on."""
