@@ -12,6 +12,8 @@ from shopintent.behavior.vocabulary import FIRST, UNKNOWN
 
 CONTENT_FIELDS = PRODUCT_FIELDS[1 + LEVELS :]
 """The fields beside id and codes: category, brand, price bucket."""
+SAME_TEXT = 1e-3
+"""Texts nearer to their mean than this, on average, tell nothing apart."""
 
 
 class ProductTower(nn.Module):
@@ -52,12 +54,14 @@ class ProductTower(nn.Module):
         if len(texts) < 2:
             return
         mean = texts.mean(0)
-        centered = texts - mean
+        centered = (texts - mean).double()
+        if centered.norm(dim=1).mean() < SAME_TEXT:
+            return
         size = min(self.text.out_features, self.text.in_features)
         directions = torch.linalg.eigh(centered.T @ centered).eigenvectors.flip(1)[:, :size].T
-        length = (centered @ directions.T).norm(dim=1).mean().clamp(min=1e-6)
+        length = (centered @ directions.T).norm(dim=1).mean()
         self.text.weight.zero_()
-        self.text.weight[:size] = directions / length
+        self.text.weight[:size] = (directions / length).float()
         self.text.bias.copy_(-self.text.weight @ mean)
 
     @torch.no_grad()
