@@ -339,7 +339,8 @@ duplicates = "keep"
 
 
 def write_instacart(folder: Path, done: list[Act]) -> None:
-    orders, lines = {}, []
+    orders: dict[int, str] = {}
+    lines: list[str] = []
     numbers: dict[int, int] = {}
     for a in sorted(done, key=lambda a: (a.shopper, a.time)):
         if a.kind != VIEW:
@@ -387,7 +388,6 @@ order = "add_to_cart_order"
 product_id = "product_id"
 [time]
 unit = "order"
-step_minutes = 10080
 [catalog]
 file = "products.csv"
 [[catalog.join]]

@@ -70,8 +70,8 @@ class Time:
     """Of times that name none."""
     start: int = 0
     """Unix time that numbers count from."""
-    step_minutes: float = 1.0
-    """How far apart steps of an "order" are taken to be."""
+    step_minutes: float = 1440.0
+    """How far apart steps of an "order" are taken to be; a day makes each a visit of its own."""
     prefix: str = ""
     """Written before the text, for example the year that a log leaves out."""
     digits: int = 0

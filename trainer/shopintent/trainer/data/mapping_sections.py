@@ -42,7 +42,7 @@ def read_time(table: Table | None) -> Time:
         unit=str(table.text("unit", "iso")),
         timezone=str(table.text("timezone", "UTC")),
         start=read_moment(table, "start") or 0,
-        step_minutes=table.number("step_minutes", 1.0),
+        step_minutes=table.number("step_minutes", Time.step_minutes, minimum=0.1),
         prefix=str(table.text("prefix", "")),
         digits=table.integer("digits", 0),
     )
