@@ -23,6 +23,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot
@@ -127,17 +129,59 @@ def simulate(
 
 @app.command()
 @explained
+def inspect(
+    log: Annotated[Path, typer.Argument(help="A log file, or a folder of them.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write the draft of a mapping to.")
+    ] = None,
+) -> None:
+    """Show the columns of a log and draft the mapping that `prepare` needs.
+
+    The draft comes from names and first values. Read it, correct it, then run `prepare`.
+    """
+    from shopintent.trainer.data import MappingError
+    from shopintent.trainer.data.draft import draft_mapping, mapping_name, roles_of
+    from shopintent.trainer.data.samples import log_files, take_sample
+
+    samples = [take_sample(path) for path in log_files(log)]
+    for sample in samples:
+        taken = {column: role for role, column in roles_of(sample).items()}
+        table = Table("column", "filled", "different", "examples", "looks like")
+        for column, values in sample.columns.items():
+            different = list(dict.fromkeys(values))
+            examples = ", ".join(each[:24] for each in different[:3])
+            filled = f"{len(values) / max(sample.n_records, 1):.0%}"
+            cells = (column, filled, f"{len(different):,}", examples, taken.get(column, ""))
+            table.add_row(*map(escape, cells))
+        console.print(f"[bold]{escape(sample.path.name)}[/], first {sample.n_records:,} records")
+        console.print(table)
+    draft = draft_mapping(samples, mapping_name(log))
+    if out is None:
+        console.print(Syntax(draft, "toml", word_wrap=True))
+        return
+    if out.exists():
+        raise MappingError(f"{out}: exists; give another file, or remove it.")
+    out.write_text(draft, encoding="utf-8")
+    console.print(f"a draft of the mapping is in [bold]{escape(str(out))}[/]: check it")
+
+
+@app.command()
+@explained
 def prepare(
     log: Annotated[Path, typer.Argument(help="A log file, or a folder of them.")],
     mapping: Annotated[
         str,
-        typer.Option(help="A mapping file, or a shipped one: taobao, rees46, simulated."),
+        typer.Option(
+            help="A mapping file (`inspect` drafts one), or a shipped one: taobao, rees46, "
+            "simulated."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write the prepared dataset to.")],
 ) -> None:
     """Merge, clean, cut into visits and label a log of CSV, JSONL or Parquet files.
 
-    The mapping says which columns hold what. Every dropped row is counted by reason in report.md.
+    The mapping says which columns hold what; the README explains its keys. Every dropped row is
+    counted by reason in report.md.
     """
     from shopintent.trainer.data import load_mapping
     from shopintent.trainer.data import prepare as prepare_log
