@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,23 @@ def test_a_mapping_is_found_by_path(tmp_path: Path) -> None:
         ("[columns]", "[cleaning]\nbots = true\n[columns]", r"cleaning\.bots: is not a known key"),
         ("[columns]", "[session]\ngap_minutes = 0\n[columns]", r"gap_minutes: must be a number of"),
         ("[columns]", "[colums]\n[columns]", r'colums: is not a known key.*Did you mean "columns"'),
+        (
+            "[columns]",
+            '[time]\nunit = "iso"\nstart = "2020-01-01"\n[columns]',
+            r"time\.start: is where",
+        ),
+        ('event_time = "time"\n', "", r'columns\.event_time: is missing.*unit = "order"'),
+        ('view = "view-product"', '4.0 = "view-product"', r'write "4\.0" in quotes'),
+        (
+            'files = "*.csv"',
+            'files = "*.csv"\nencoding = "utf-9"',
+            r"sources\[0\]\.encoding: is unknown",
+        ),
+        (
+            'files = "*.csv"',
+            'files = "*.csv"\n[[sources.join]]\nfile = "a.csv"\non = "id"',
+            r"sources\[0\]\.join\[0\]\.columns: is missing",
+        ),
         ('event_type = "type"\n', "", r"event_type: give either columns.event_type or one"),
         ('[event_types]\nview = "view-product"', "", r"event_types: is missing"),
         ("name =", "name", r"small.toml: is not valid TOML"),
@@ -119,3 +137,11 @@ unit = "ms"
     assert buys.columns.shopper_id == ("session",)
     assert buys.event_type == "purchase"
     assert (clicks.time.unit, buys.time.unit) == ("iso", "ms")
+
+
+def test_the_mapping_in_the_readme_is_one() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", readme, flags=re.DOTALL)
+    mapping = parse_mapping(example, "README.md")
+    assert mapping.sources[0].columns.shopper_id == ("user_id", "session_id")
+    assert mapping.sources[0].event_types["*"] == "ignore"

@@ -77,3 +77,16 @@ def test_columns_that_hold_times_already_need_no_unit() -> None:
     assert aware.select(temporal_seconds(column, aware["t"].dtype, "Asia/Tokyo")).item() == NOON
     midnight = day.select(temporal_seconds(column, day["t"].dtype, "UTC")).item()
     assert midnight == NOON - NOON % 86_400
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        (f"{NOON}000000001", Time("ns")),
+        ("725", Time("minutes", start=NOON - 725 * 60)),
+        ("2", Time("hours", start=NOON - 7_200)),
+        ("711", Time("days", start=NOON - 711 * 86_400)),
+    ],
+)
+def test_numbers_count_units_from_a_start(text: str, time: Time) -> None:
+    assert read(text, time) == NOON
