@@ -12,6 +12,7 @@ import torch
 
 from shopintent.behavior.vocabulary import FIRST
 from shopintent.trainer import learn as learning
+from shopintent.trainer import training_state
 from shopintent.trainer.batches import Batches, cut_windows
 from shopintent.trainer.data.progress import silent
 from shopintent.trainer.learn import (
@@ -45,7 +46,7 @@ FOREVER = 10**9
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning, "MIN_STEPS", 10)
-    monkeypatch.setattr(learning, "WARM_UP_STEPS", 2)
+    monkeypatch.setattr(training_state, "WARM_UP_STEPS", 2)
 
 
 def batches(*, seed: int, n: int = 30) -> Batches:

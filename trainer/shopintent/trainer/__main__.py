@@ -89,6 +89,7 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
 
 def expected_errors() -> tuple[type[Exception], ...]:
     """Returns the errors whose message says what to do."""
+    from shopintent.trainer.checkpoint import CheckpointError
     from shopintent.trainer.data import DatasetError, MappingError, PrepareError
     from shopintent.trainer.data.simulate import SimulationError
     from shopintent.trainer.evaluation.evaluate import EvaluationError
@@ -98,9 +99,9 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from shopintent.trainer.training_data import TrainingDataError
 
     return (
-        DatasetError, EvaluationError, FileNotFoundError, MappingError, PrepareError,
-        PublishError, ReleaseError, RunError, SimulationError, TextEncoderError, TokenizerError,
-        TrainingDataError,
+        CheckpointError, DatasetError, EvaluationError, FileNotFoundError, MappingError,
+        PrepareError, PublishError, ReleaseError, RunError, SimulationError, TextEncoderError,
+        TokenizerError, TrainingDataError,
     )  # fmt: skip
 
 
@@ -219,8 +220,17 @@ def train(
     text_encoder: Annotated[
         str, typer.Option(help="A sentence-transformers name or folder.")
     ] = DEFAULT.text_encoder,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew where a killed training would go on.")
+    ] = False,
 ) -> None:
-    """Train the network on everything before the held-out time, on a GPU where there is one."""
+    """Train the network on everything before the held-out time, on a GPU where there is one.
+
+    A training that was killed goes on by the same command, to the very same result: it keeps a
+    checkpoint in OUT, which it refuses to mix with other settings or data. Curves of losses,
+    validation and speed are in OUT/tensorboard (`pip install tensorboard`, then `tensorboard
+    --logdir OUT`).
+    """
     from shopintent.trainer.data import Dataset
     from shopintent.trainer.train import train as train_run
 
@@ -231,7 +241,7 @@ def train(
         text_encoder=text_encoder,
     )  # fmt: skip
     with progress_bars() as progress:
-        run = train_run(Dataset.open(data), config, out, progress)
+        run = train_run(Dataset.open(data), config, out, progress, restart=restart)
     epochs, best = len(run.info.history), run.info.best_epoch + 1
     console.print(
         f"trained {epochs} epochs, the best was number {best}: [bold]{escape(str(out))}[/]"

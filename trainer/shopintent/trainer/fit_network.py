@@ -13,6 +13,7 @@ from shopintent.behavior import BehaviorTokenizer, product_text
 from shopintent.behavior.vocabulary import FIRST
 from shopintent.trainer.batches import Batches, cut_windows
 from shopintent.trainer.candidates import CandidateSampler
+from shopintent.trainer.checkpoint import Checkpoint
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
@@ -30,6 +31,7 @@ from shopintent.trainer.training_data import (
     load_catalog,
     load_inputs,
 )
+from shopintent.trainer.training_log import TrainingLog
 
 MAX_VALIDATED = 4_000
 """Windows that tell when to stop; more are drawn from at random."""
@@ -50,11 +52,19 @@ class FittedNetwork:
 
 
 def fit_network(
-    dataset: Dataset, split: Split, config: TrainConfig, folder: Path, on_progress: Progress
+    dataset: Dataset,
+    split: Split,
+    config: TrainConfig,
+    folder: Path,
+    on_progress: Progress,
+    *,
+    checkpoint: Checkpoint | None = None,
+    log: TrainingLog | None = None,
 ) -> FittedNetwork:
     """Fits tokenizer and network to what the split lets training know.
 
-    The text encoder and its embeddings are saved into the folder. Raises TrainingDataError.
+    The text encoder and its embeddings are saved into the folder. With a checkpoint,
+    training goes on where that stands. Raises TrainingDataError and CheckpointError.
     """
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,6 +121,8 @@ def fit_network(
         config,
         on_progress,
         seen_filter=not inputs.sequences.any_product_twice(),
+        checkpoint=checkpoint,
+        log=log,
     )
     network.products.fold()
     return FittedNetwork(

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +18,14 @@ from torch import Tensor
 from shopintent.behavior.vocabulary import FIRST
 from shopintent.trainer.batches import Batch, Batches
 from shopintent.trainer.candidates import CandidateSampler
+from shopintent.trainer.checkpoint import Checkpoint, digest_of
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.losses import CHUNK, action_loss, product_loss
 from shopintent.trainer.model import IntentNetwork
+from shopintent.trainer.training_log import TrainingLog
+from shopintent.trainer.training_state import TrainingState
 
-WARM_UP_STEPS = 100
 MIN_STEPS = 40
 """Batches an epoch at least: a small log is passed over several times before it is judged again."""
 MIN_RANKED = 200
@@ -68,47 +70,103 @@ def learn(
     on_progress: Progress,
     *,
     seen_filter: bool = False,
+    checkpoint: Checkpoint | None = None,
+    log: TrainingLog | None = None,
 ) -> tuple[list[dict[str, float]], int]:
     """Fits the network, leaves it at its best epoch, and returns the history and that epoch.
 
     With `seen_filter`, products a shopper has already seen do not count in validation: right for a
-    log in which nobody comes back to a product.
+    log in which nobody comes back to a product. With a `checkpoint`, training goes on where that
+    stands, to the same end as without a stop; raises CheckpointError where it is another's.
     """
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=WARM_UP_STEPS)
-    precision = matrix_precision(config.precision, sampler.tokens.device)
-    history: list[dict[str, float]] = []
-    best_epoch, best_score, best_state = 0, -float("inf"), deepcopy(network.state_dict())
-    started = time.monotonic()
-    seconds = int(config.max_minutes * 60)
-    for epoch in range(config.max_epochs):
-        torch.manual_seed(config.seed + epoch)
-        network.train()
-        trained = []
-        for batch in epoch_of(training, np.random.default_rng((config.seed, epoch))):
-            losses = batch_losses(network, sampler, batch, precision)
-            optimizer.zero_grad()
-            losses.total(config).backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            warm_up.step()
-            trained.append(torch.stack(losses).detach())
-            elapsed = int(time.monotonic() - started)
-            on_progress("training, seconds at most", min(elapsed, seconds), seconds)
-            if elapsed > seconds:
-                break
+    state = TrainingState(network, config)
+    if checkpoint is not None:
+        digest = digest_of(state, sampler, training, validation, config)
+        checkpoint.resume(state, digest)
+    clock = Clock(config, state.elapsed_s, on_progress)
+    while not is_over(state, config, clock):
+        train_epoch(state, sampler, training, config, clock, checkpoint, log)
         validated = validate(network, sampler, validation, seen_filter=seen_filter)
-        history.append(summary(epoch, torch.stack(trained).mean(0), validated))
-        if validated.score(config) > best_score:
-            best_epoch, best_score = epoch, validated.score(config)
-            best_state = deepcopy(network.state_dict())
-        if epoch - best_epoch >= config.patience or elapsed > seconds:
+        line = summary(state.epoch, torch.stack(state.losses).mean(0), validated)
+        if log is not None:
+            log.write(state, line)
+        state.judge(line, validated.score(config))
+        if checkpoint is not None:
+            checkpoint.save_when_due(state)
+    if checkpoint is not None:
+        checkpoint.save(state)
+    clock.stop()
+    network.load_state_dict(state.best_weights)
+    return state.history, state.best_epoch
+
+
+def is_over(state: TrainingState, config: TrainConfig, clock: Clock) -> bool:
+    """Returns whether there is nothing more to do, at the end of an epoch."""
+    return bool(state.history and not state.losses) and (
+        clock.is_over
+        or state.epoch >= config.max_epochs
+        or state.epoch - 1 - state.best_epoch >= config.patience
+    )
+
+
+class Clock:
+    """How long training may still go on."""
+
+    def __init__(self, config: TrainConfig, elapsed_s: float, on_progress: Progress) -> None:
+        self.started = time.monotonic() - elapsed_s
+        self.elapsed_s = elapsed_s
+        self.seconds = int(config.max_minutes * 60)
+        self.on_progress = on_progress
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no time left."""
+        return int(self.elapsed_s) > self.seconds
+
+    def tick(self) -> float:
+        """Returns how long training has gone on, in seconds."""
+        self.elapsed_s = time.monotonic() - self.started
+        self.show(min(int(self.elapsed_s), self.seconds))
+        return self.elapsed_s
+
+    def stop(self) -> None:
+        """Shows that no more time is needed."""
+        self.show(self.seconds)
+
+    def show(self, done: int) -> None:
+        """Tells how much of the time is used."""
+        self.on_progress("training, seconds at most", done, self.seconds)
+
+
+def train_epoch(
+    state: TrainingState,
+    sampler: CandidateSampler,
+    training: Batches,
+    config: TrainConfig,
+    clock: Clock,
+    checkpoint: Checkpoint | None,
+    log: TrainingLog | None,
+) -> None:
+    """Takes the steps of an epoch that are still to be taken, while there is time."""
+    precision = matrix_precision(config.precision, sampler.tokens.device)
+    done = len(state.losses)
+    if not done:
+        torch.manual_seed(config.seed + state.epoch)
+    state.network.train()
+    # Seed and epoch decide the batches, so those already learned from are passed over.
+    batches = epoch_of(training, np.random.default_rng((config.seed, state.epoch)))
+    for batch in islice(batches, done, None):
+        losses = batch_losses(state.network, sampler, batch, precision)
+        state.step(losses.total(config), torch.stack(losses))
+        state.elapsed_s = clock.tick()
+        if log is not None:
+            log.write_when_due(state, int(np.count_nonzero(batch.n_seen)))
+        if checkpoint is not None:
+            checkpoint.save_when_due(state)
+        if clock.is_over:
             break
-    on_progress("training, seconds at most", seconds, seconds)
-    network.load_state_dict(best_state)
-    return history, best_epoch
+    if log is not None:
+        log.write(state)
 
 
 def matrix_precision(wanted: str, device: torch.device) -> torch.dtype:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shopintent.trainer.checkpoint import Checkpoint
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
@@ -16,13 +17,31 @@ from shopintent.trainer.predict import head_inputs
 from shopintent.trainer.prefixes import LEARNED_LENGTHS, visit_prefixes
 from shopintent.trainer.run import Run, RunInfo
 from shopintent.trainer.training_data import actions, horizons, time_split
+from shopintent.trainer.training_log import TrainingLog
 
 
-def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Progress) -> Run:
-    """Trains on everything before the held-out time and saves the run into the folder."""
+def train(
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path,
+    on_progress: Progress,
+    *,
+    restart: bool = False,
+) -> Run:
+    """Trains on everything before the held-out time and saves the run into the folder.
+
+    A training that was killed there goes on, unless it is to `restart`. Raises CheckpointError
+    where the folder holds the checkpoint of another training.
+    """
+    checkpoint = Checkpoint(folder)
+    if restart:
+        checkpoint.remove()
     split = time_split(dataset, config)
     horizons_s = horizons(dataset)
-    fitted = fit_network(dataset, split, config, folder, on_progress)
+    with TrainingLog(folder) as log:
+        fitted = fit_network(
+            dataset, split, config, folder, on_progress, checkpoint=checkpoint, log=log
+        )
     sequences, cut = fitted.inputs.sequences, split.cut_time
     prefixes = visit_prefixes(
         sequences,
@@ -72,4 +91,5 @@ def train(dataset: Dataset, config: TrainConfig, folder: Path, on_progress: Prog
     )
     run = Run(folder, info, fitted.network, heads, fitted.tokenizer)
     run.save()
+    checkpoint.remove()
     return run
