@@ -33,7 +33,7 @@ from shopintent.trainer.training_data import (
 )
 from shopintent.trainer.training_log import TrainingLog
 
-MAX_VALIDATED = 4_000
+MAX_VALIDATED = 20_000
 """Windows that tell when to stop; more are drawn from at random."""
 
 
