@@ -89,15 +89,26 @@ def _known(values: Sequence[str | None]) -> list[str]:
 
 def _json_sample(path: Path, text: str) -> Sample:
     if text.lstrip().startswith("["):
-        records = json.loads(path.read_text("utf-8-sig"))[:RECORDS]
+        records = _parsed(path.read_text("utf-8-sig")) or []
     else:
         lines = (line for line in text.splitlines() if line.strip())
-        records = [json.loads(line) for line in islice(lines, RECORDS)]
+        records = [_parsed(line) for line in islice(lines, RECORDS)]
     columns: dict[str, list[str]] = {}
     lists: set[str] = set()
-    for record in records:
+    objects = [record for record in records[:RECORDS] if isinstance(record, dict)]
+    if not objects:
+        raise PrepareError(f"{path}: holds no JSON objects, one a line or in a list.")
+    for record in objects:
         _flatten(record, "", columns, lists)
-    return Sample(path, FileFormat(explode=min(lists, default=None)), columns, len(records))
+    return Sample(path, FileFormat(explode=min(lists, default=None)), columns, len(objects))
+
+
+def _parsed(text: str) -> Any:
+    """A line that is broken is left out of the sample; `prepare` counts it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _flatten(value: Any, name: str, columns: dict[str, list[str]], lists: set[str]) -> None:
@@ -142,7 +153,10 @@ def _fields_a_line(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
 def _split(lines: Sequence[str], delimiter: str) -> list[list[str]]:
     if len(delimiter) > 1:
         return [line.split(delimiter) for line in lines]
-    return list(csv.reader(lines, delimiter=delimiter))
+    try:
+        return list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error:
+        return [line.split(delimiter) for line in lines]
 
 
 def _is_header(rows: list[list[str]]) -> bool:
