@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shopintent.trainer.batches import Batches
+from shopintent.trainer.batches import Batch, Batches
 from shopintent.trainer.candidates import CandidateSampler
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.training_state import TrainingState
@@ -68,6 +68,10 @@ class Checkpoint:
         return CheckpointError(
             f"{self.path} {what}: train with --restart to begin anew, or into another folder"
         )
+
+    def stepped(self, state: TrainingState, batch: Batch) -> None:
+        """Called after every step."""
+        self.save_when_due(state)
 
     def save_when_due(self, state: TrainingState) -> None:
         """Saves where the last time is long enough ago."""

@@ -51,6 +51,26 @@ class FittedNetwork:
     best_epoch: int
 
 
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A network before its training, and all that it learns from."""
+
+    network: IntentNetwork
+    """On a GPU where there is one."""
+    sampler: CandidateSampler
+    training: Batches
+    validation: Batches
+    """What tells when to stop."""
+    tokenizer: BehaviorTokenizer
+    catalog: Catalog
+    inputs: Inputs
+
+    @property
+    def seen_filter(self) -> bool:
+        """Whether nobody comes back to a product, so that those seen need not be ranked."""
+        return not self.inputs.sequences.any_product_twice()
+
+
 def fit_network(
     dataset: Dataset,
     split: Split,
@@ -63,8 +83,38 @@ def fit_network(
 ) -> FittedNetwork:
     """Fits tokenizer and network to what the split lets training know.
 
-    The text encoder and its embeddings are saved into the folder. With a checkpoint,
-    training goes on where that stands. Raises TrainingDataError and CheckpointError.
+    The text encoder and its embeddings are saved into the folder. With a checkpoint, training goes
+    on where that stands. Raises TrainingDataError and CheckpointError.
+    """
+    fit = begin_fit(dataset, split, config, folder, on_progress)
+    history, best_epoch = learn(
+        fit.network,
+        fit.sampler,
+        fit.training,
+        fit.validation,
+        config,
+        on_progress,
+        seen_filter=fit.seen_filter,
+        checkpoint=checkpoint,
+        log=log,
+    )
+    fit.network.products.fold()
+    return FittedNetwork(
+        fit.network.cpu().eval(),
+        fit.tokenizer,
+        fit.catalog,
+        fit.inputs,
+        tuple(history),
+        best_epoch,
+    )
+
+
+def begin_fit(
+    dataset: Dataset, split: Split, config: TrainConfig, folder: Path, on_progress: Progress
+) -> Fit:
+    """Fits the tokenizer and makes everything ready for the training of the network.
+
+    The text encoder and its embeddings are saved into the folder. Raises TrainingDataError.
     """
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -113,21 +163,7 @@ def fit_network(
         full_softmax_up_to=config.full_softmax_up_to,
     )
     training, validation = batches_of(dataset, inputs, split, config)
-    history, best_epoch = learn(
-        network,
-        sampler,
-        training,
-        validation,
-        config,
-        on_progress,
-        seen_filter=not inputs.sequences.any_product_twice(),
-        checkpoint=checkpoint,
-        log=log,
-    )
-    network.products.fold()
-    return FittedNetwork(
-        network.cpu().eval(), tokenizer, catalog, inputs, tuple(history), best_epoch
-    )
+    return Fit(network, sampler, training, validation, tokenizer, catalog, inputs)
 
 
 def known_tokens(tokenizer: BehaviorTokenizer) -> NDArray[np.int32]:

@@ -5,10 +5,10 @@ best.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,13 @@ MIN_STEPS = 40
 MIN_RANKED = 200
 """With fewer next products to rank, the validation loss tells when to stop."""
 TOP = 10
+
+
+class Listener(Protocol):
+    """Hears of every step."""
+
+    def stepped(self, state: TrainingState, batch: Batch) -> None:
+        """Called after a step over a batch."""
 
 
 class Losses(NamedTuple):
@@ -83,13 +90,14 @@ def learn(
     if checkpoint is not None:
         digest = digest_of(state, sampler, training, validation, config)
         checkpoint.resume(state, digest)
+    listeners = [each for each in (log, checkpoint) if each is not None]
     clock = Clock(config, state.elapsed_s, on_progress)
     while not is_over(state, config, clock):
-        train_epoch(state, sampler, training, config, clock, checkpoint, log)
+        train_epoch(state, sampler, training, config, clock, listeners)
         validated = validate(network, sampler, validation, seen_filter=seen_filter)
         line = summary(state.epoch, torch.stack(state.losses).mean(0), validated)
         if log is not None:
-            log.write(state, line)
+            log.judged(state, line)
         state.judge(line, validated.score(config))
         if checkpoint is not None:
             checkpoint.save_when_due(state)
@@ -144,8 +152,7 @@ def train_epoch(
     training: Batches,
     config: TrainConfig,
     clock: Clock,
-    checkpoint: Checkpoint | None,
-    log: TrainingLog | None,
+    listeners: Sequence[Listener] = (),
 ) -> None:
     """Takes the steps of an epoch that are still to be taken, while there is time."""
     precision = matrix_precision(config.precision, sampler.tokens.device)
@@ -159,14 +166,10 @@ def train_epoch(
         losses = batch_losses(state.network, sampler, batch, precision)
         state.step(losses.total(config), torch.stack(losses))
         state.elapsed_s = clock.tick()
-        if log is not None:
-            log.write_when_due(state, int(np.count_nonzero(batch.n_seen)))
-        if checkpoint is not None:
-            checkpoint.save_when_due(state)
+        for listener in listeners:
+            listener.stepped(state, batch)
         if clock.is_over:
             break
-    if log is not None:
-        log.write(state)
 
 
 def matrix_precision(wanted: str, device: torch.device) -> torch.dtype:

@@ -7,9 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import torch
 from tensorboardX import SummaryWriter
 
+from shopintent.trainer.batches import Batch
 from shopintent.trainer.training_state import TrainingState
 
 LOG_FOLDER = "tensorboard"
@@ -30,7 +32,7 @@ class TrainingLog:
         self.n_written = 0
         """Steps."""
         self.n_events = 0
-        """Learned from since then."""
+        """Learned from since then, validation in the time between included."""
 
     def __enter__(self) -> Self:
         return self
@@ -44,39 +46,42 @@ class TrainingLog:
         if self.writer is not None:
             self.writer.close()
 
-    def write_when_due(self, state: TrainingState, n_events: int) -> None:
-        """Counts a step over some events; writes where the last time is long enough ago."""
+    def stepped(self, state: TrainingState, batch: Batch) -> None:
+        """Counts a step; writes where the last time is long enough ago."""
         if self.writer is None:
-            self.open(state)
-        self.n_events += n_events
+            self.writer = self.open(state)
+        self.n_events += int(np.count_nonzero(batch.n_seen))
         if time.monotonic() - self.written_at >= self.write_every_s:
-            self.write(state)
+            self.write(self.writer, state)
 
-    def open(self, state: TrainingState) -> None:
-        """Begins with the step just taken; what an earlier process wrote of it and later goes."""
-        self.n_written = state.n_steps - 1
-        self.writer = SummaryWriter(
-            str(self.folder), purge_step=self.n_written, filename_suffix=f".{self.n_written}"
-        )
-        self.written_at = time.monotonic()
-
-    def write(self, state: TrainingState, epoch: dict[str, float] | None = None) -> None:
-        """Writes all steps since the last time, and how an epoch ended when it has."""
+    def judged(self, state: TrainingState, line: dict[str, float]) -> None:
+        """Writes how an epoch went, before the state goes on to the next."""
         if self.writer is None:
             return
+        self.write(self.writer, state)
+        for name in line.keys() - {"epoch"}:
+            self.writer.add_scalar(f"epoch/{name}", line[name], state.n_steps - 1)
+        self.writer.flush()
+
+    def open(self, state: TrainingState) -> SummaryWriter:
+        """Begins with the step just taken; what an earlier process wrote of it and later goes."""
+        self.n_written = state.n_steps - 1
+        self.written_at = time.monotonic()
+        return SummaryWriter(
+            str(self.folder), purge_step=self.n_written, filename_suffix=f".{self.n_written}"
+        )
+
+    def write(self, writer: SummaryWriter, state: TrainingState) -> None:
+        """Writes all steps since the last time."""
         new = state.n_steps - self.n_written
         if new:
             losses = torch.stack(state.losses[-new:]).tolist()
             for step, (action, product) in enumerate(losses, self.n_written):
-                self.writer.add_scalar("loss/action", action, step)
-                self.writer.add_scalar("loss/product", product, step)
+                writer.add_scalar("loss/action", action, step)
+                writer.add_scalar("loss/product", product, step)
             seconds = max(time.monotonic() - self.written_at, 1e-9)
             last = state.n_steps - 1
-            self.writer.add_scalar("learning_rate", state.learning_rate, last)
-            self.writer.add_scalar("speed/events_per_second", self.n_events / seconds, last)
-            self.n_written, self.n_events = state.n_steps, 0
-        line = {name: value for name, value in (epoch or {}).items() if name != "epoch"}
-        for name, value in line.items():
-            self.writer.add_scalar(f"epoch/{name}", value, state.n_steps - 1)
-        self.writer.flush()
+            writer.add_scalar("learning_rate", state.learning_rate, last)
+            writer.add_scalar("speed/events_per_second", self.n_events / seconds, last)
+        self.n_written, self.n_events = state.n_steps, 0
         self.written_at = time.monotonic()
