@@ -13,6 +13,7 @@ from shopintent.trainer.prefixes import (
     JUDGED_LENGTHS,
     LEARNED_LENGTHS,
     Prefixes,
+    few,
     visit_prefixes,
 )
 from shopintent.trainer.sequences import Sequences
@@ -222,3 +223,15 @@ def test_the_prefixes_taken_keep_their_columns_together() -> None:
 def test_a_log_without_visits_in_time_gives_none() -> None:
     sequences = sequences_of([VISIT])
     assert len(cut(sequences, LEARNED_LENGTHS, Limits(visits_from=10**6))) == 0
+
+
+def test_of_very_many_visits_some_are_drawn_and_always_the_same() -> None:
+    visits = np.arange(1_000) % 3 > 0
+    drawn = few(visits, 100)
+    assert drawn.sum() == 100
+    assert not (drawn & ~visits).any()
+    assert np.array_equal(drawn, few(visits, 100))
+    # They come from all over the log, and fewer visits are all taken.
+    assert drawn[:500].sum() > 25
+    assert drawn[500:].sum() > 25
+    assert few(visits, 1_000) is visits

@@ -14,6 +14,8 @@ ARRIVAL = 0
 """The prefix of a visit without any of its events: the shopper has just come."""
 JUDGED_LENGTHS = (1, 2, 3, 5, 10, 20)
 LEARNED_LENGTHS = (ARRIVAL, *JUDGED_LENGTHS)
+MAX_VISITS = 50_000
+"""Of more visits so many are drawn, always the same: they tell as much, in minutes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,8 @@ def visit_prefixes(
     session_gap_s: int,
     cut_before_purchase: bool,
 ) -> Prefixes:
-    """Returns the prefixes of every visit that starts in [visits_from, visits_until).
+    """Returns the prefixes of every visit that starts in [visits_from, visits_until), or of
+    MAX_VISITS of them.
 
     To judge, a visit is cut before its first purchase: what follows an order is no prediction. A
     server is asked then too, so the head learns from all.
@@ -62,7 +65,7 @@ def visit_prefixes(
     behind = np.append(starts[1:], len(times))  # the row behind each visit
     sizes = behind - starts
     uncut = next_purchases(sequences, starts) - starts if cut_before_purchase else sizes
-    in_time = (times[starts] >= visits_from) & (times[starts] < visits_until)
+    in_time = few((times[starts] >= visits_from) & (times[starts] < visits_until))
     parts = []
     for length in lengths:
         chosen = np.flatnonzero(in_time & (sizes >= max(length, 1)) & (uncut >= length))
@@ -90,6 +93,15 @@ def visit_prefixes(
         next_actions=np.where(asked + session_gap_s <= observed_until, actions, -1),
     )
     return prefixes.take(kept)
+
+
+def few(visits: NDArray[np.bool_], limit: int = MAX_VISITS) -> NDArray[np.bool_]:
+    """Returns the visits, or a random `limit` of them."""
+    if visits.sum() <= limit:
+        return visits
+    drawn = np.zeros_like(visits)
+    drawn[np.random.default_rng(0).choice(np.flatnonzero(visits), limit, replace=False)] = True
+    return drawn
 
 
 def next_purchases(sequences: Sequences, rows: NDArray[np.int64]) -> NDArray[np.int64]:
