@@ -54,4 +54,5 @@ class Sequences:
         known = self.catalog_rows >= 0
         shoppers = np.repeat(np.arange(len(self)), np.diff(self.offsets))[known]
         pairs = shoppers * (int(self.catalog_rows.max(initial=0)) + 1) + self.catalog_rows[known]
-        return len(np.unique(pairs)) < len(pairs)
+        pairs.sort()
+        return bool((pairs[1:] == pairs[:-1]).any())
