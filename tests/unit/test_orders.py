@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shopintent.trainer.orders import NextOrders, in_window, next_orders, purchase_window_s
+from shopintent.trainer.orders import (
+    NextOrders,
+    in_window,
+    next_orders,
+    past_orders,
+    purchase_window_s,
+)
 from shopintent.trainer.prefixes import ARRIVAL, Prefixes, visit_prefixes
 from shopintent.trainer.sequences import NEVER, Sequences
 from support.learning import BUY, CART, GAP_S, VIEW, Did, random_shoppers, sequences_of
@@ -110,3 +116,29 @@ def test_an_order_counts_where_its_whole_window_was_observed() -> None:
 def test_the_window_can_be_judged_and_learned() -> None:
     assert purchase_window_s(observed_from=0, cut=800, observed_until=1000) == 100
     assert purchase_window_s(observed_from=0, cut=200, observed_until=1000) == 50
+
+
+def test_a_window_is_in_whole_hours() -> None:
+    assert purchase_window_s(observed_from=0, cut=80_000, observed_until=100_000) == 7_200
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_past_orders_are_those_seen(seed: int) -> None:
+    sequences = sequences_of(random_shoppers(30, seed=seed))
+    prefixes = prefixes_of(sequences, ARRIVAL, 1, 2, 3, 5)
+    past = past_orders(sequences, prefixes)
+    for n, (shopper, end) in enumerate(zip(prefixes.shoppers, prefixes.ends, strict=True)):
+        rows = range(int(sequences.offsets[shopper]), int(end))
+        bought = [row for row in rows if sequences.purchases[row]]
+        times = sorted({int(sequences.event_times[row]) for row in bought})
+        assert past.counts[n] == len(times)
+        assert past.units[n] == sum(int(sequences.tokens[row, -1]) for row in bought)
+        assert past.interval_s[n] == (times[-1] - times[-2] if len(times) > 1 else 0)
+
+
+def test_without_any_order_none_is_past() -> None:
+    sequences = sequences_of([[Did(1, VIEW), Did(2, CART)]])
+    past = past_orders(sequences, prefixes_of(sequences, 1, 2))
+    assert not past.counts.any()
+    assert not past.units.any()
+    assert not past.interval_s.any()
