@@ -19,6 +19,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/shopintent/bin/pip install '.[trainer]' -c requirements.lock
 
 FROM python:3.11-slim-bookworm
+# LightGBM runs on OpenMP, which torch brings for itself only.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
 # A named volume mounted on /srv/releases takes over its owner.
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin shopintent \
     && install --directory --owner 10001 --group 10001 /srv/releases

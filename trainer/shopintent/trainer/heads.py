@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -23,11 +24,12 @@ from shopintent.behavior.events import ADD_TO_CART, PURCHASE, REMOVE_FROM_CART
 from shopintent.behavior.vocabulary import FIRST
 from shopintent.trainer.action_head import ActionHead, fit_action_head
 from shopintent.trainer.expectation_head import ExpectationHead, fit_expectation
-from shopintent.trainer.features import n_features, structured_features
+from shopintent.trainer.features import feature_names, structured_features
 from shopintent.trainer.order_features import N_ORDER_FEATURES, order_features
 from shopintent.trainer.orders import in_window, next_orders
 from shopintent.trainer.prefixes import Prefixes
 from shopintent.trainer.purchase_head import PurchaseHead, PurchaseRequests, fit_purchase_head
+from shopintent.trainer.quantiles import Quantiles, fit_quantiles
 from shopintent.trainer.sequences import Sequences
 
 
@@ -44,20 +46,20 @@ class HeadsConfig:
     purchase_window_s: int
     """The expected time to purchase is that of a purchase which comes this soon."""
 
-    @property
-    def n_types(self) -> int:
-        """How many ids event types have."""
-        return FIRST + len(self.event_types)
-
     def type_id(self, event_type: str) -> int:
         """Returns the id of an event type, -1 where the log has none of it."""
         known = event_type in self.event_types
         return FIRST + self.event_types.index(event_type) if known else -1
 
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """The names of the X structured features."""
+        return feature_names(self.event_types)
+
     @property
     def n_inputs(self) -> int:
         """How many numbers the heads of actions and purchases see: state, structured features."""
-        return self.d_model + n_features(self.n_types)
+        return self.d_model + len(self.feature_names)
 
 
 class HeadAnswers(NamedTuple):
@@ -79,6 +81,7 @@ class IntentHeads(nn.Module):
     def __init__(self, config: HeadsConfig) -> None:
         super().__init__()
         self.config = config
+        self.quantiles = Quantiles(len(config.feature_names))
         self.action = ActionHead(config.n_inputs, config.n_actions)
         self.purchase = PurchaseHead(config.n_inputs, 1 + config.n_horizons)
         self.time = ExpectationHead(config.n_inputs + N_ORDER_FEATURES)
@@ -96,15 +99,13 @@ class IntentHeads(nn.Module):
 
     def features(self, events: Tensor, event_times: Tensor, request_time: Tensor) -> Tensor:
         """[B, T, 9], [B, T] and [B, 1] to [B, X + O]: what is counted of each request."""
-        n_seen = (events[:, :, 0] != 0).sum(1, keepdim=True)
         structured = structured_features(
             events,
             event_times,
-            n_seen,
             request_time,
-            n_types=self.config.n_types,
+            event_types=self.config.event_types,
             session_gap_s=self.config.session_gap_s,
-        ).squeeze(1)
+        )
         ordered = order_features(
             events,
             event_times,
@@ -117,15 +118,24 @@ class IntentHeads(nn.Module):
 
     def forward(self, inputs: Tensor) -> HeadAnswers:
         """[B, D + X + O], state, structured and order features, to answers."""
-        shared = inputs[:, : self.config.n_inputs]
-        purchases = self.purchase(shared)
+        readable, features = self.read(inputs)
+        purchases = self.purchase(readable, features)
         return HeadAnswers(
-            next_actions=self.action(shared),
+            next_actions=self.action(readable),
             visit_purchase=purchases[:, :1],
             purchases=rising(purchases[:, 1:]),
             time_to_purchase_s=self.time(inputs),
             quantity=self.quantity(inputs),
         )
+
+    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what is linear in purchases, [B, D + X], and the structured features [B, X].
+
+        The former are the state and the normal scores of the latter.
+        """
+        state = inputs[:, : self.config.d_model]
+        features = inputs[:, self.config.d_model : self.config.n_inputs]
+        return torch.cat([state, self.quantiles(features)], dim=1), features
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes over a saved `state_dict`. How large some tensors are was decided by the fit."""
@@ -158,9 +168,10 @@ def fit_heads(
 
     What happened from the time `observed_until` on is not looked at.
     """
-    shared = inputs[:, : heads.config.n_inputs]
-    fit_action_head(heads.action, shared, prefixes.next_actions, prefixes.request_times)
-    fit_purchase_head(heads.purchase, PurchaseRequests.of(prefixes, shared))
+    fit_quantiles(heads.quantiles, inputs[:, heads.config.d_model : heads.config.n_inputs])
+    readable, features = (each.numpy() for each in heads.read(torch.tensor(inputs)))
+    fit_action_head(heads.action, readable, prefixes.next_actions, prefixes.request_times)
+    fit_purchase_head(heads.purchase, PurchaseRequests.of(prefixes, readable, features))
     orders = next_orders(sequences, prefixes, observed_before=observed_until)
     window_s = heads.config.purchase_window_s
     soon = in_window(orders, prefixes, window_s=window_s, observed_until=observed_until)

@@ -29,6 +29,7 @@ class Prefixes:
     purchase_labels: NDArray[np.bool_]  # [N, 1 + H], later in this visit, then by horizon
     purchase_known: NDArray[np.bool_]  # [N, 1 + H], whether the log goes on long enough to tell
     next_actions: NDArray[np.int64]  # [N], -1 where the log ends before the visit surely did
+    undecided: NDArray[np.bool_]  # [N], whether the visit has begun and holds no purchase yet
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -91,6 +92,7 @@ def visit_prefixes(
         purchase_labels=np.column_stack([in_visit, buys[:, None] <= within]),
         purchase_known=np.column_stack([visit_over, within]) <= observed_until,
         next_actions=np.where(asked + session_gap_s <= observed_until, actions, -1),
+        undecided=~arriving & (next_purchases(sequences, first) >= ends),
     )
     return prefixes.take(kept)
 
