@@ -14,7 +14,7 @@ from shopintent.trainer.expectation_head import (
     fit_expectation,
 )
 
-N_INPUTS = 6
+N_INPUTS, N_STATE = 6, 2
 
 
 def requests(
@@ -34,7 +34,7 @@ def expected(head: ExpectationHead, inputs: NDArray[np.float32]) -> NDArray[np.f
 
 
 def fitted(n: int, *, seed: int, effect: float = 1.0) -> ExpectationHead:
-    head = ExpectationHead(N_INPUTS)
+    head = ExpectationHead(N_STATE, N_INPUTS - N_STATE)
     inputs, targets, shoppers, _ = requests(n, seed=seed, effect=effect)
     fit_expectation(head, inputs, targets, shoppers)
     return head
@@ -59,7 +59,7 @@ def test_where_inputs_say_nothing_it_expects_the_mean() -> None:
     ("n", "n_shoppers"), [(MIN_TARGETS - 1, MIN_TARGETS - 1), (500, MIN_SHOPPERS - 1)]
 )
 def test_with_too_little_to_go_by_it_says_that_it_expects_nothing(n: int, n_shoppers: int) -> None:
-    head = ExpectationHead(N_INPUTS)
+    head = ExpectationHead(N_STATE, N_INPUTS - N_STATE)
     inputs, targets, _, _ = requests(n, seed=3)
     fit_expectation(head, inputs, targets, np.arange(n) % n_shoppers)
     assert not head.given
@@ -76,8 +76,30 @@ def test_it_never_runs_away() -> None:
 
 
 def test_equal_targets_are_expected_as_they_are() -> None:
-    head = ExpectationHead(N_INPUTS)
+    head = ExpectationHead(N_STATE, N_INPUTS - N_STATE)
     inputs, _, shoppers, _ = requests(300, seed=5)
     fit_expectation(head, inputs, np.ones(300, np.int64), shoppers)
     assert head.given
     assert expected(head, inputs) == pytest.approx(np.ones(300))
+
+
+def test_trees_find_what_is_not_linear() -> None:
+    rng = np.random.default_rng(6)
+    inputs = rng.normal(0.0, 1.0, (6_000, N_INPUTS)).astype(np.float32)
+    true = np.where(np.abs(inputs[:, 4]) < 0.7, 400.0, 50.0)
+    targets = np.maximum(rng.gamma(1.5, true / 1.5).round(), 1).astype(np.int64)
+    head = ExpectationHead(N_STATE, N_INPUTS - N_STATE)
+    fit_expectation(head, inputs[:4_000], targets[:4_000], np.arange(4_000) // 4)
+    assert len(head.trees.features) > 0
+    found = expected(head, inputs[4_000:])
+    assert float(np.abs(np.log(found / true[4_000:])).mean()) < 0.25
+
+
+def test_trees_look_at_features_and_not_at_the_state() -> None:
+    rng = np.random.default_rng(7)
+    inputs = rng.normal(0.0, 1.0, (3_000, N_INPUTS)).astype(np.float32)
+    true = np.where(np.abs(inputs[:, 0]) < 0.7, 400.0, 50.0)
+    targets = np.maximum(rng.gamma(1.5, true / 1.5).round(), 1).astype(np.int64)
+    head = ExpectationHead(N_STATE, N_INPUTS - N_STATE)
+    fit_expectation(head, inputs, targets, np.arange(3_000) // 4)
+    assert expected(head, inputs).std() < 0.3 * targets.mean()

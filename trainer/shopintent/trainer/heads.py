@@ -84,8 +84,10 @@ class IntentHeads(nn.Module):
         self.quantiles = Quantiles(len(config.feature_names))
         self.action = ActionHead(config.n_inputs, config.n_actions)
         self.purchase = PurchaseHead(config.n_inputs, 1 + config.n_horizons)
-        self.time = ExpectationHead(config.n_inputs + N_ORDER_FEATURES)
-        self.quantity = ExpectationHead(config.n_inputs + N_ORDER_FEATURES)
+        self.time = ExpectationHead(config.d_model, len(config.feature_names) + N_ORDER_FEATURES)
+        self.quantity = ExpectationHead(
+            config.d_model, len(config.feature_names) + N_ORDER_FEATURES
+        )
 
     @property
     def answers(self) -> tuple[str, ...]:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 LEARNING_RATE = 0.05
+DECIMALS = 3
+"""Runtimes round logarithms and sines differently; no threshold may lie between two numbers that
+are equal but for that, so trees grow on rounded ones."""
 SEED = 7
 
 
@@ -53,15 +56,20 @@ class Trees(nn.Module):
 
 def grow(
     features: NDArray[np.float32],
-    labels: NDArray[np.bool_],
+    labels: NDArray[np.bool_] | NDArray[np.float64],
     *,
     n_trees: int,
     n_leaves: int,
     leaf_share: float,
+    objective: str = "binary",
+    offsets: NDArray[np.float64] | None = None,
 ) -> lightgbm.Booster:
-    """Returns trees fitted to [N, X] features; a leaf holds at least this share of the rows."""
+    """Returns trees fitted to [N, X] features; a leaf holds at least this share of the rows.
+
+    `offsets` [N] are raw scores that the trees are to mend: what they say is to be added.
+    """
     settings = {
-        "objective": "binary",
+        "objective": objective,
         "learning_rate": LEARNING_RATE,
         "num_leaves": n_leaves,
         "min_data_in_leaf": max(20, int(leaf_share * len(labels))),
@@ -74,7 +82,9 @@ def grow(
         "force_row_wise": True,
         "verbosity": -1,
     }
-    table = lightgbm.Dataset(features, labels.astype(np.float32))
+    table = lightgbm.Dataset(
+        features.round(DECIMALS), labels.astype(np.float32), init_score=offsets
+    )
     return lightgbm.train(settings, table, num_boost_round=n_trees)
 
 
