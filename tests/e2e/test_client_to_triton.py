@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import uuid
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from deploy.demo.processes import clean_environment
 from deploy.demo.stack import Stack
+from shopintent.artifacts import Manifest, signature
 from shopintent.behavior import Product as CatalogProduct
 from shopintent.client import (
     AsyncShopIntentClient,
@@ -88,6 +90,31 @@ def test_horizons_ascend_and_a_longer_one_is_at_least_as_likely(
     chances = [each.probability for each in answer.purchases]
     assert horizons == sorted(horizons)
     assert chances == sorted(chances)
+
+
+async def test_both_clients_get_exactly_the_answers_that_the_release_gives(
+    client: ShopIntentClient, stack: Stack, world: World, shop: list[CatalogProduct]
+) -> None:
+    release_id = world.releases.current()
+    assert release_id is not None
+    given = Manifest.load(world.releases.release(release_id).manifest).answers
+    assert signature.VISIT_PURCHASE_PROBABILITY in given
+    visit = [events.view_product(shop[0].product_id), events.purchase(shop[0].product_id, 3)]
+    answers = [client.predict_intent(recent_events=visit, timeout_s=PATIENCE_S)]
+    async with AsyncShopIntentClient(stack.address, insecure=True) as asynchronous:
+        answers.append(await asynchronous.predict_intent("", visit, timeout_s=PATIENCE_S))
+    fields = {
+        signature.VISIT_PURCHASE_PROBABILITY: "visit_purchase_probability",
+        signature.EXPECTED_TIME_TO_PURCHASE_S: "expected_time_to_purchase",
+        signature.EXPECTED_QUANTITY: "expected_quantity",
+    }
+    for answer in answers:
+        assert {name for name, field in fields.items() if answer.HasField(field)} == set(given)
+        assert 0 <= answer.visit_purchase_probability <= 1
+        if signature.EXPECTED_TIME_TO_PURCHASE_S in given:
+            assert answer.expected_time_to_purchase.ToTimedelta() > timedelta(0)
+        if signature.EXPECTED_QUANTITY in given:
+            assert answer.expected_quantity >= 1
 
 
 def test_tracked_and_recent_events_are_read_alike(

@@ -106,7 +106,8 @@ def test_an_order_counts_where_its_whole_window_was_observed() -> None:
 
     def counted(*seconds: int) -> list[bool]:
         orders = NextOrders(np.array(seconds), np.ones(3, np.int64))
-        return in_window(orders, asked, window_s=50, observed_until=250).tolist()
+        found = in_window(orders, asked, window_s=50, observed_until=250)
+        return [bool(each) for each in found]
 
     assert counted(10, 10, 10) == [True, True, False]
     assert counted(50, 51, 1) == [True, False, False]
