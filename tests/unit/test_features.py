@@ -132,7 +132,7 @@ def reference(events: Rows, asked: int) -> dict[str, float]:
     found["visits before"] = math.log1p(n_visits)
     found["events a visit before"] = math.log1p(len(before) / max(n_visits, 1))
     found["visits a day"] = n_visits / (1 + max(ages, default=0) / DAY_S)
-    since = min([ages[n] for n in before] + [NEVER_S]) - duration
+    since = min(ages[n] for n in before) - duration if before else NEVER_S
     found["since the visit before"] = math.log1p(since)
     found["known for"] = math.log1p(max(ages, default=0))
     found["new shopper"] = n_visits == 0

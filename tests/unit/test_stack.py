@@ -77,7 +77,7 @@ def test_trees_carry_what_no_line_tells() -> None:
     fresh, truth = lawful(4_000, seed=4, crossed=True)
     assert stack.booster is not None
     assert stack.shares["trees"] > 0.5
-    assert np.abs(probabilities(stack, fresh) - truth).mean() < 0.06
+    assert np.abs(probabilities(stack, fresh) - truth).mean() < 0.1
 
 
 def test_an_expert_that_says_nothing_true_is_not_believed() -> None:

@@ -44,6 +44,19 @@ def test_a_value_on_a_threshold_goes_the_same_way() -> None:
     assert trees(torch.tensor(rows)).numpy() == pytest.approx(expected, abs=1e-5)
 
 
+def test_numbers_that_are_all_but_equal_go_the_same_way() -> None:
+    """Another runtime rounds otherwise, and its answers must not differ by that."""
+    rng = np.random.default_rng(4)
+    labels = rng.random(2000) < 0.5
+    # What was learned from may itself be rounded in two ways.
+    values = rng.choice(np.array([1.1, 2.3, 14.7], np.float32), size=(2000, 1))
+    features = np.where(labels[:, None], values, np.nextafter(values, np.float32(99)))
+    trees = Trees()
+    load_trees(trees, grow(features, labels, n_trees=20, n_leaves=7, leaf_share=0.001), 20)
+    said, near = (trees(torch.tensor(each)) for each in (values, values * np.float32(1 + 2e-7)))
+    assert torch.equal(said, near)
+
+
 def test_trees_without_anything_to_tell_apart_say_the_rate() -> None:
     features, labels = np.zeros((200, 2), np.float32), np.arange(200) < 50
     trees = Trees()

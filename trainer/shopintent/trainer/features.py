@@ -272,12 +272,13 @@ def history(seen: Seen) -> Features:
     visits = earlier_visits(seen)
     newest = torch.where(earlier, seen.age, NEVER_S).amin(1)
     start = torch.where(seen.in_visit, seen.age, 0).amax(1)
+    pause = torch.where(visits > 0, newest - start, NEVER_S)
     span = seen.age.amax(1).float()
     return {
         "visits before": torch.log1p(visits),
         "events a visit before": torch.log1p(total(earlier) / visits.clamp(min=1)),
         "visits a day": visits / (1 + span / DAY_S),
-        "since the visit before": torch.log1p((newest - start).clamp(0, NEVER_S).float()),
+        "since the visit before": torch.log1p(pause.clamp(max=NEVER_S).float()),
         "known for": torch.log1p(span),
         "new shopper": visits == 0,
     }
