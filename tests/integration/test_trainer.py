@@ -16,6 +16,7 @@ from shopintent.trainer import train as training
 from shopintent.trainer.data import Dataset
 from shopintent.trainer.data.prepared import EVENTS_FILE, INFO_FILE
 from shopintent.trainer.data.progress import silent
+from shopintent.trainer.evaluation import evaluate as evaluating
 from shopintent.trainer.evaluation.evaluate import EvaluationError, evaluate
 from shopintent.trainer.evaluation.report import write_report
 from shopintent.trainer.run import Run
@@ -121,20 +122,23 @@ def test_product_rows_carry_codes_of_their_texts(trained: Trained) -> None:
 def test_an_evaluation_judges_held_out_visits_beside_its_baselines(
     trained: Trained, tmp_path: Path
 ) -> None:
-    evaluation = evaluate(trained.run, trained.dataset, silent)
+    report = evaluate(trained.run, trained.dataset, silent)
     sessions = trained.dataset.sessions().collect()
     late = sessions.filter(pl.col("start_time") >= trained.run.info.cut_time)
-    assert evaluation.n_shoppers == late["shopper_id"].n_unique()
-    assert 0 < evaluation.n_cold_shoppers < evaluation.n_shoppers
-    assert len(late) < evaluation.n_undecided <= evaluation.n_samples
-    first = evaluation.purchases[0]
-    assert len(first.by_model) == 3
-    assert all(len(p) == len(first.labels) for p in first.probabilities.values())
-    assert all(((p >= 0) & (p <= 1)).all() for p in first.probabilities.values())
-    assert all(each is not None for each in evaluation.actions.values())
-    assert all(each is not None for each in evaluation.products.values())
-    write_report(tmp_path, trained.run, trained.dataset, evaluation)
-    assert (tmp_path / "evaluation.md").stat().st_size > 1000
+    assert f"of {late['shopper_id'].n_unique()} shoppers" in report.protocol["samples"]
+    whole = [row for row in report.rows if (row.prefix, row.slice) == ("all", "all")]
+    models = {(row.horizon, row.model) for row in whole if row.metric == "pr_auc" and row.horizon}
+    assert {("session", name) for name in ("shopintent", "constant", "logistic")} <= models
+    assert {row.model for row in whole if row.metric == "next_action_log_loss"} == {
+        "shopintent", "constant", "markov",
+    }  # fmt: skip
+    assert {row.model for row in whole if row.metric == "ndcg"} == {
+        "shopintent", "popular", "popular-7d", "item-knn",
+    }  # fmt: skip
+    assert {row.slice for row in report.rows} >= {"cold-shoppers", "warm-shoppers"}
+    assert {row.seed for row in whole if row.model == "shopintent"} == {CONFIG.seed}
+    write_report(tmp_path, report)
+    assert (tmp_path / "report.html").stat().st_size > 50_000
 
 
 def test_a_held_out_part_without_purchases_can_be_judged(trained: Trained, tmp_path: Path) -> None:
@@ -150,10 +154,23 @@ def test_a_held_out_part_without_purchases_can_be_judged(trained: Trained, tmp_p
         .alias("next_action"),
     )
     dataset = changed(trained, tmp_path / "data", none)
-    evaluation = evaluate(trained.run, dataset, silent)
-    assert not any(result.labels.any() for result in evaluation.purchases)
-    write_report(tmp_path / "report", trained.run, dataset, evaluation)
-    assert "Too few purchases to compare." in (tmp_path / "report" / "evaluation.md").read_text()
+    report = evaluate(trained.run, dataset, silent)
+    judged = {row.metric for row in report.rows if row.horizon == "session"}
+    assert {"log_loss", "brier", "ece"} <= judged
+    assert not {"pr_auc", "roc_auc"} & judged
+    write_report(tmp_path / "report", report)
+    assert "0 of which buy" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_no_more_is_judged_than_the_limits_say(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluating, "MAX_PREFIXES", 90)
+    monkeypatch.setattr(evaluating, "MAX_RANKED", 20)
+    report = evaluate(trained.run, trained.dataset, silent)
+    assert "90 of " in report.protocol["samples"]
+    assert max(row.samples or 0 for row in report.rows) == 90
+    assert report.protocol["ranking"]["requests"] == 20
 
 
 def test_a_log_that_ends_at_the_cut_cannot_be_judged(trained: Trained, tmp_path: Path) -> None:

@@ -1,180 +1,249 @@
-"""The report: it says what was measured, also when that is bad or when there is little to tell."""
+"""The report: one page without network, and every number of metrics.json is on it."""
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from rich.console import Console
 
-from shopintent.trainer.data.prepared import Dataset, DatasetInfo
-from shopintent.trainer.evaluation.evaluate import (
-    BASELINE,
-    CONSTANT,
-    MODEL,
-    POPULAR,
-    Evaluation,
-    PurchaseResult,
-    slices_of,
+from shopintent.trainer.evaluation.presentation import METRICS, color_of, metric_of, number, ordered
+from shopintent.trainer.evaluation.purchase import (
+    PurchaseCurves,
+    Purchases,
+    Said,
+    Samples,
+    action_rows,
+    purchase_curves,
+    purchase_rows,
 )
-from shopintent.trainer.evaluation.metrics import (
-    action_metrics,
-    probability_metrics,
-    ranking_metrics,
-)
-from shopintent.trainer.evaluation.report import (
-    as_markdown,
-    horizon_name,
-    plot_name,
-    purchase_section,
-    verdict,
-    write_report,
-)
-from support.learning import make_run
+from shopintent.trainer.evaluation.report import console_tables, write_report
+from shopintent.trainer.evaluation.rows import Row
+from shopintent.trainer.evaluation.sections import Report, headlines, sections
+from shopintent.trainer.evaluation.tables import Column, difference_cell, model_table
 
-N = 400
-PNG = b"\x89PNG"
+N = 300
+MODELS = ("shopintent", "shopintent-sequence-only", "constant", "logistic")
 
 
-def dataset() -> Dataset:
-    info = DatasetInfo(
-        format_version=1, mapping="test shop", event_types=("view-product", "purchase"),
-        observed_from=0, observed_until=1_800_000_000, session_rule="gap", session_gap_s=1800,
-        currency="EUR", n_events=12_345, n_sessions=900, n_shoppers=400, n_products=77,
-    )  # fmt: skip
-    return Dataset(Path("prepared"), info)
-
-
-def result(by_model: dict[str, NDArray[np.float64]], labels: NDArray[np.bool_]) -> PurchaseResult:
-    rng = np.random.default_rng(0)
-    slices = slices_of(rng.choice([1, 2, 20], len(labels)), rng.random(len(labels)) < 0.5)
-    metrics = {
-        name: {each: probability_metrics(p[rows], labels[rows]) for each, rows in slices.items()}
-        for name, p in by_model.items()
-    }
-    return PurchaseResult(1800, metrics, by_model, labels)
-
-
-def judged(*, ours: float, theirs: float) -> PurchaseResult:
-    """Returns a result in which each knows so much of the truth."""
+def said() -> list[Said]:
     rng = np.random.default_rng(1)
-    labels = rng.random(N) < 0.2
-
-    def knowing(share: float) -> NDArray[np.float64]:
-        signal = np.where(labels, 1.0, -1.0) * share + rng.normal(size=N)
-        p: NDArray[np.float64] = 1 / (1 + np.exp(-signal))
-        return p
-
-    constant = np.full(N, 0.2)
-    return result({MODEL: knowing(ours), CONSTANT: constant, BASELINE: knowing(theirs)}, labels)
+    return [
+        Said(model, rng.random((N, 2)), seed=7 if "shop" in model else None) for model in MODELS
+    ]
 
 
-def evaluation(*purchases: PurchaseResult) -> Evaluation:
-    ranks = np.arange(30)
-    return Evaluation(
-        n_samples=N,
-        n_undecided=N - 7,
-        n_shoppers=90,
-        n_cold_shoppers=12,
-        purchases=list(purchases),
-        actions={MODEL: action_metrics(np.full((5, 2), 0.5), np.zeros(5, np.int64))},
-        products={MODEL: ranking_metrics(ranks, np.zeros((30, 10), np.int64), 77), POPULAR: None},
-        n_next_products=31,
+def purchases() -> tuple[Samples, Purchases]:
+    rng = np.random.default_rng(2)
+    samples = Samples(
+        "time",
+        rng.choice([1, 20], N),
+        rng.integers(0, 90, N),
+        {"cold-shoppers": rng.random(N) < 0.4},
     )
+    labels = rng.random((N, 2)) < 0.2
+    return samples, Purchases(("session", "24h"), labels, np.ones((N, 2), bool))
 
 
-def test_the_verdict_says_above_when_above() -> None:
-    text = verdict(judged(ours=2.0, theirs=0.3))
-    assert text.count("above") == 2
-    assert "BELOW" not in text
+def ranked(model: str, value: float, **changes: object) -> Row:
+    row = Row(
+        model=model, metric="ndcg", value=value, ci=(value - 0.01, value + 0.01), split="time",
+        seen_filter=True, k=10, samples=500,
+    )  # fmt: skip
+    return replace(row, **changes)  # type: ignore[arg-type]
 
 
-def test_the_verdict_says_below_when_below() -> None:
-    worse = judged(ours=0.3, theirs=2.0)
-    text = verdict(worse)
-    assert text.count("BELOW") == 2
-    assert "above" not in text
-    ours, theirs = worse.by_model[MODEL]["all"], worse.by_model[BASELINE]["all"]
-    assert ours is not None
-    assert theirs is not None
-    assert f"ROC-AUC is {theirs.roc_auc - ours.roc_auc:.4f} BELOW" in text
-    assert text in "\n".join(purchase_section(worse))
+@pytest.fixture(scope="module")
+def curves() -> list[PurchaseCurves]:
+    samples, came = purchases()
+    return purchase_curves(samples, came, said())
 
 
-def test_without_purchases_or_baseline_there_is_no_verdict() -> None:
-    nobody = result({MODEL: np.full(20, 0.1), CONSTANT: np.zeros(20)}, np.zeros(20, bool))
-    assert verdict(nobody) == "Too few purchases to compare."
+@pytest.fixture(scope="module")
+def report(curves: list[PurchaseCurves]) -> Report:
+    samples, came = purchases()
+    rng = np.random.default_rng(3)
+    actions = [Said(model, rng.dirichlet(np.ones(3), N)) for model in ("shopintent", "markov")]
+    rows = purchase_rows(samples, came, said())
+    rows += action_rows(samples, rng.integers(0, 3, N), actions)
+    for k in (1, 10):
+        rows += [ranked("shopintent", 0.06, k=k, seed=seed) for seed in (1, 2)]
+        rows += [
+            ranked("item-knn", 0.05, k=k),
+            ranked("item-knn", 0.02, k=k, slice="cold-products"),
+        ]
+    rows += [ranked("shopintent", 0.01, metric="ndcg_minus_item-knn")]
+    rows += [ranked(model, 0.4, metric="coverage", ci=None) for model in ("shopintent", "item-knn")]
+    rows += [Row(model="shopintent", metric="quantity_mae", value=2.5, split="time", samples=9)]
+    rows += [Row(model="shopintent", metric="unheard_of", value=0.123456, split="time")]
+    history = [
+        {"epoch": n, "train_product": 3.0 - n, "validation_product": 3.5 - n} for n in (0, 1)
+    ]
+    protocol = {"data": "a <b>shop</b>", "seeds": [1, 2], "models": {"item-knn": {"fading": 0.7}}}
+    return Report("Evaluation on tests", "300 of them", protocol, rows, curves, history, 1)
 
 
-def test_all_files_are_written_and_hold_something(tmp_path: Path) -> None:
-    purchases = judged(ours=2.0, theirs=0.5)
-    write_report(tmp_path / "e", make_run(tmp_path), dataset(), evaluation(purchases))
-    names = {path.name for path in (tmp_path / "e").iterdir()}
-    plots = {plot_name(purchases), "training.png"}
-    assert names == {"evaluation.json", "evaluation.md"} | plots
-    for name in plots:
-        content = (tmp_path / "e" / name).read_bytes()
-        assert content.startswith(PNG)
-        assert len(content) > 5_000
-    written = json.loads((tmp_path / "e" / "evaluation.json").read_text())
-    metrics = purchases.by_model[MODEL]["all"]
-    assert metrics is not None
-    own = written["purchase"][0]["models"][MODEL]["all"]
-    assert own["roc_auc"] == pytest.approx(metrics.roc_auc)
-    assert written["shoppers"] == 90
+@pytest.fixture(scope="module")
+def folder(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("evaluation") / "of" / "run"
+    write_report(made, report)
+    return made
 
 
-def test_the_markdown_names_the_data_the_split_and_every_plot(tmp_path: Path) -> None:
-    purchases = judged(ours=1.0, theirs=0.5)
-    text = as_markdown(make_run(tmp_path), dataset(), evaluation(purchases))
-    for said in (
-        "# Evaluation on test shop",
-        "400 shoppers, 77 products, 12,345 events",
-        "2023-11-14 22:13+00:00 UTC",
-        "400 prefixes",
-        "393 in which nothing was bought yet",
-        "12 of whom training never saw",
-        "Seed 7",
-        "## Purchase within 30 minutes",
-        f"]({plot_name(purchases)})",
-        "](training.png)",
-        "| cold shoppers |",
-        f"| {POPULAR} | - |",
-    ):
-        assert said in text
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_held_out_part_without_purchases_gives_a_report(tmp_path: Path) -> None:
-    nobody = result({MODEL: np.full(20, 0.1), CONSTANT: np.zeros(20)}, np.zeros(20, bool))
-    write_report(tmp_path / "e", make_run(tmp_path), dataset(), evaluation(nobody))
-    text = (tmp_path / "e" / "evaluation.md").read_text()
-    assert "Too few samples to tell." in text
-    assert (tmp_path / "e" / plot_name(nobody)).read_bytes().startswith(PNG)
+def test_there_is_one_page_and_one_file_of_numbers(folder: Path, report: Report) -> None:
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "report.html"}
+    assert len(json.loads((folder / "metrics.json").read_text())["rows"]) == len(report.rows)
 
 
-def test_a_horizon_beyond_the_log_gives_a_report_without_its_plot(tmp_path: Path) -> None:
-    none = np.zeros(0)
-    unknown = result({MODEL: none, CONSTANT: none}, np.zeros(0, bool))
-    unknown = replace(unknown, horizon_s=604_800)
-    write_report(tmp_path / "e", make_run(tmp_path), dataset(), evaluation(unknown))
-    text = (tmp_path / "e" / "evaluation.md").read_text()
-    assert "## Purchase within 7 days\n\nNo visit can be judged" in text
-    assert not (tmp_path / "e" / plot_name(unknown)).exists()
-    assert plot_name(unknown) not in text
+def test_the_page_needs_no_network(page: str) -> None:
+    assert "<script" not in page
+    for attribute in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert attribute.startswith(("data:image/svg+xml;base64,", "#")), attribute[:60]
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_every_number_is_on_the_page(page: str, report: Report) -> None:
+    cells = set(re.findall(r"<td>([^<]*)</td>", page))
+    assert {f"{row.value:.6g}" for row in report.rows} <= cells
+    assert {row.metric for row in report.rows} <= cells
+
+
+def test_the_page_tells_the_protocol_as_text(page: str) -> None:
+    assert html.escape("a <b>shop</b>") in page
+    assert "<b>shop</b>" not in page
+    for word in ("seeds", "1, 2", "fading", "0.7"):
+        assert word in page
+
+
+def test_every_plot_says_what_it_shows(page: str) -> None:
+    images = re.findall(r'<img alt="([^"]*)"', page)
+    assert len(images) >= 2 * 4 + 2
+    assert all(len(alt) > 20 for alt in images)
+
+
+def test_what_was_judged_has_a_section_of_its_own(report: Report) -> None:
+    assert [section.title for section in sections(report)] == [
+        "Next product, time, seen products filtered",
+        "Purchase later in the visit, time split",
+        "Purchase within 24h, time split",
+        "Next action, time split",
+        "Quantity",
+        "Other numbers",
+        "Training",
+    ]
+
+
+def test_a_report_of_nothing_is_still_a_page(tmp_path: Path) -> None:
+    report = Report("Nothing", "no visits", {}, [])
+    write_report(tmp_path, report)
+    assert sections(report) == []
+    assert "Nothing" in (tmp_path / "report.html").read_text()
+
+
+def test_the_same_evaluation_gives_the_same_page(report: Report, page: str, tmp_path: Path) -> None:
+    write_report(tmp_path, report)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_the_console_shows_the_main_tables(report: Report) -> None:
+    console = Console(width=240)
+    with console.capture() as captured:
+        for table in console_tables(report):
+            console.print(table)
+    text = captured.get()
+    for word in ("NDCG@10", "PR-AUC", "logistic", "markov", "shopintent minus constant"):
+        assert word in text
+
+
+def test_the_best_of_a_column_is_marked_and_several_seeds_are_one_mean() -> None:
+    rows = [
+        ranked("shopintent", 0.06, seed=1), ranked("shopintent", 0.07, seed=2),
+        ranked("item-knn", 0.05), ranked("popular", 0.01),
+    ]  # fmt: skip
+    table = model_table(rows, [(Column("NDCG@10"), "ndcg", lambda row: True)], title="t")
+    assert table is not None
+    assert [name for name, _ in table.lines] == ["shopintent", "popular", "item-knn"]
+    ours, popular, knn = (cells[0] for _, cells in table.lines)
+    assert (ours.text, ours.mark) == ("0.0650", "best")
+    assert ours.note == "± 0.0071, 2 seeds"
+    assert (knn.note, knn.mark) == ("0.0400 to 0.0600", "")
+    assert popular.mark == ""
 
 
 @pytest.mark.parametrize(
-    ("seconds", "name"),
+    ("metric", "values", "best"),
     [
-        (1800, "30 minutes"),
-        (3600, "1 hour"),
-        (86_400, "1 day"),
-        (604_800, "7 days"),
-        (61, "61 seconds"),
+        ("log_loss", {"a": 0.2, "b": 0.3}, {"a"}),
+        ("calibration_slope", {"a": 1.3, "b": 0.9}, {"b"}),
+        ("pr_auc", {"a": 0.2, "b": 0.2, "c": 0.1}, {"a", "b"}),
+        ("pr_auc", {"a": 0.2, "b": 0.2}, set()),
+        ("popularity", {"a": 1.0, "b": 9.0}, set()),
     ],
 )
-def test_horizons_are_named_in_the_largest_whole_unit(seconds: int, name: str) -> None:
-    assert horizon_name(seconds) == name
+def test_best_is_what_the_metric_calls_better(
+    metric: str, values: dict[str, float], best: set[str]
+) -> None:
+    rows = [Row(model=m, metric=metric, value=v, split="time") for m, v in values.items()]
+    table = model_table(rows, [(Column("x"), metric, lambda row: True)], title="t")
+    assert table is not None
+    assert {name for name, cells in table.lines if cells[0].mark == "best"} == best
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "ci", "mark", "word"),
+    [
+        ("pr_auc", 0.02, (0.01, 0.03), "above", "above"),
+        ("pr_auc", -0.02, (-0.03, -0.01), "below", "BELOW"),
+        ("log_loss", -0.02, (-0.03, -0.01), "above", "above"),
+        ("log_loss", 0.02, (0.01, 0.03), "below", "BELOW"),
+        ("pr_auc", 0.02, (-0.01, 0.05), "", ""),
+    ],
+)
+def test_a_difference_is_called_above_or_below_only_where_its_interval_leaves_out_0(
+    metric: str, value: float, ci: tuple[float, float], mark: str, word: str
+) -> None:
+    row = Row(model="shopintent", metric=f"{metric}_minus_x", value=value, ci=ci, split="time")
+    cell = difference_cell([row], metric_of(metric))
+    assert cell.mark == mark
+    assert ("above" in cell.note or "BELOW" in cell.note) == bool(word)
+    assert word in cell.note
+
+
+def test_the_headline_is_ours_beside_the_best_baseline(report: Report) -> None:
+    (first, *others) = headlines(report.rows)
+    assert first.label == "NDCG@10, time, seen products filtered"
+    assert first.value == "0.0600"
+    assert first.note.startswith("item-knn 0.0500")
+    assert [each.label for each in others][:2] == [
+        "PR-AUC, purchase within session",
+        "ECE, purchase within session",
+    ]
+
+
+def test_models_come_in_one_order_and_color() -> None:
+    names = ["lightgbm", "zebra", "shopintent-fused", "constant", "shopintent", "apple"]
+    assert ordered(names) == [
+        "shopintent", "shopintent-fused", "constant", "lightgbm", "apple", "zebra",
+    ]  # fmt: skip
+    colors = {name: color_of(name, names) for name in names}
+    assert len(set(colors.values())) == len(names)
+
+
+def test_numbers_read_as_people_write_them() -> None:
+    assert number(0.12345, METRICS["pr_auc"]) == "0.1235"
+    assert number(0.12345, METRICS["coverage"]) == "12.3 %"
+    assert number(0.5, METRICS["pr_auc"], sign=True) == "+0.5000"
+    assert number(18_009.4, METRICS["time_to_purchase_mae"]) == "18,009"
+    assert metric_of("ndcg_minus_item-knn").label == "NDCG minus item-knn"
+    assert metric_of("new_thing").label == "new thing"

@@ -11,9 +11,6 @@ from shopintent.trainer.evaluation.rows import Row
 
 OURS = "shopintent"
 MINUS = "_minus_"
-LOWER_IS_BETTER = frozenset(
-    {"log_loss", "brier", "ece", "popularity", "mae", "median_absolute_error", "mape", "rmse"}
-)
 
 
 @dataclass(frozen=True, eq=False)

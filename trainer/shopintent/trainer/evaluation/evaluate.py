@@ -3,39 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from shopintent.artifacts import signature
+from shopintent.behavior import Product
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.evaluation.baselines.logistic import count_features, fit_logistic_regression
-from shopintent.trainer.evaluation.metrics import (
-    ActionMetrics,
-    ProbabilityMetrics,
-    RankingMetrics,
-    action_metrics,
-    probability_metrics,
-    ranking_metrics,
+from shopintent.trainer.evaluation import bootstrap
+from shopintent.trainer.evaluation.baselines.item_knn import fit_item_knn
+from shopintent.trainer.evaluation.baselines.lightgbm import fit_lightgbm
+from shopintent.trainer.evaluation.baselines.logistic import fit_logistic
+from shopintent.trainer.evaluation.baselines.markov import MarkovChain
+from shopintent.trainer.evaluation.baselines.popular import Popular, PopularLately
+from shopintent.trainer.evaluation.comparison import OURS
+from shopintent.trainer.evaluation.next_product import (
+    TIE_ORDER,
+    EmbeddingScorer,
+    NextProductTask,
+    Scorer,
+    rank_products,
 )
+from shopintent.trainer.evaluation.purchase import (
+    Purchases,
+    Said,
+    Samples,
+    action_rows,
+    purchase_curves,
+    purchase_rows,
+)
+from shopintent.trainer.evaluation.ranking import ProductContent, ranking_rows
+from shopintent.trainer.evaluation.regression import Expected, order_rows
+from shopintent.trainer.evaluation.rows import Row, horizon_name
+from shopintent.trainer.evaluation.sections import Report
 from shopintent.trainer.export import ServedIntent
-from shopintent.trainer.predict import Predictions, embed_products, predict
+from shopintent.trainer.predict import Predictions, ask, embed_products, predict
 from shopintent.trainer.prefixes import JUDGED_LENGTHS, Prefixes, visit_prefixes
 from shopintent.trainer.run import Run
 from shopintent.trainer.sequences import Sequences
 from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
-from shopintent.trainer.training_data import (
-    Catalog,
-    Inputs,
-    load_catalog,
-    load_inputs,
-)
+from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
 
+SPLIT = "time"
+VISIT = "session"
+MAX_PREFIXES = 50_000
+"""Prefixes that purchases and actions are judged on, and as many that baselines are fitted to."""
 MAX_RANKED = 5_000
-"""Next products ranked over the whole catalog; more are drawn from at random."""
-MODEL, BASELINE, CONSTANT = "shopintent", "logistic regression on counts", "constant"
-POPULAR = "popular in the last 7 days"
+"""Next products ranked over the whole catalog."""
+FEW_REPEATS = 0.01
+"""With fewer products that come again, a ranking without the products seen is judged too."""
 
 
 class EvaluationError(ValueError):
@@ -43,79 +64,78 @@ class EvaluationError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class PurchaseResult:
-    """Purchase probabilities within one horizon."""
+class HeldOut:
+    """What a run is judged on, and what it said."""
 
-    horizon_s: int
-    by_model: dict[str, dict[str, ProbabilityMetrics | None]]
-    """Model to slice ("all", "1 event", ..., "cold shoppers") to metrics."""
-    probabilities: dict[str, NDArray[np.float64]]
-    """Model to [N], of all samples whose label is known."""
-    labels: NDArray[np.bool_]  # [N]
+    run: Run
+    inputs: Inputs
+    learned: Prefixes
+    """Of visits before the held-out time, for the baselines."""
+    prefixes: Prefixes
+    samples: Samples
+    predictions: Predictions
 
+    @property
+    def sequences(self) -> Sequences:
+        """The events of all shoppers."""
+        return self.inputs.sequences
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Everything that the report says."""
-
-    n_samples: int
-    n_undecided: int
-    """Samples whose visit holds no purchase yet: those that purchases are judged on."""
-    n_shoppers: int
-    n_cold_shoppers: int
-    """Shoppers that training never saw."""
-    purchases: list[PurchaseResult]
-    actions: dict[str, ActionMetrics | None]
-    products: dict[str, RankingMetrics | None]
-    n_next_products: int
-    """Samples whose next event is about a product; at most MAX_RANKED of them are ranked."""
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.run.info.config.seed
 
 
-def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Evaluation:
-    """Judges the run on the visits that start in the held-out time."""
+def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Report:
+    """Judges the run on the visits that start in the held-out time.
+
+    Raises EvaluationError when there are none.
+    """
     encoder = TextEncoder.open(run.folder)
     catalog = load_catalog(dataset, known_before(run.info.cut_time))
     inputs = load_inputs(dataset, run.tokenizer, encoder, catalog, run.info.actions, on_progress)
-    sequences = inputs.sequences
-    held_out = prefixes(run, dataset, sequences, held_out=True, cut_before_purchase=False)
-    if not len(held_out):
+    whole = prefixes(run, dataset, inputs.sequences, held_out=True)
+    if not len(whole):
         raise EvaluationError("no visit starts in the held-out time: hold out more of the log")
+    judged = some(whole, MAX_PREFIXES, run.info.config.seed)
     predictions = predict(
         ServedIntent(run.network, run.heads),
         run.tokenizer,
-        held_out.behaviors(sequences),
-        held_out.request_times,
+        judged.behaviors(inputs.sequences),
+        judged.request_times,
         on_progress,
     )
-    before = prefixes(run, dataset, sequences, held_out=False, cut_before_purchase=False)
-    learned = prefixes(run, dataset, sequences, held_out=False, cut_before_purchase=True)
-    undecided = prefixes(run, dataset, sequences, held_out=True, cut_before_purchase=True)
-    judged = np.isin(held_out.ends, undecided.ends)
-    cold = cold_samples(run, sequences, held_out)
-    purchases = judge_purchases(
-        run,
-        sequences,
-        learned,
-        held_out.take(judged),
-        cold[judged],
-        predictions.purchases[judged],
-        on_progress,
+    learned = some(
+        prefixes(run, dataset, inputs.sequences, held_out=False),
+        MAX_PREFIXES,
+        run.info.config.seed,
     )
-    return Evaluation(
-        n_samples=len(held_out),
-        n_undecided=len(undecided),
-        n_shoppers=len(np.unique(held_out.shoppers)),
-        n_cold_shoppers=len(np.unique(held_out.shoppers[cold])),
-        purchases=purchases,
-        actions=judge_actions(run, before, held_out, predictions),
-        products=judge_products(run, inputs, catalog, held_out, predictions, on_progress),
-        n_next_products=int((next_products(sequences, held_out) > 0).sum()),
+    samples = samples_of(run, inputs.sequences, judged)
+    held_out = HeldOut(run, inputs, learned, judged, samples, predictions)
+    bought, purchases, said = purchase_answers(held_out, on_progress)
+    products = ranked_products(held_out, product_content(inputs, catalog.products), on_progress)
+    on_progress("drawing shoppers again", 0, 3)
+    rows = purchase_rows(bought, purchases, said)
+    on_progress("drawing shoppers again", 1, 3)
+    rows += action_rows(samples, judged.next_actions, action_answers(held_out))
+    on_progress("drawing shoppers again", 2, 3)
+    rows += expectation_rows(held_out, dataset)
+    on_progress("drawing shoppers again", 3, 3)
+    info = dataset.info
+    return Report(
+        title=f"Evaluation on {info.mapping}",
+        summary=f"{info.n_shoppers:,} shoppers, {info.n_products:,} products, "
+        f"{info.n_events:,} events. Judged on visits that start from "
+        f"{moment(run.info.cut_time)} on, which training never saw.",
+        protocol=protocol(held_out, dataset, n_prefixes=len(whole), notes=products.notes),
+        rows=[*products.rows, *rows],
+        curves=purchase_curves(bought, purchases, said),
+        history=run.info.history,
+        best_epoch=run.info.best_epoch,
     )
 
 
-def prefixes(
-    run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool, cut_before_purchase: bool
-) -> Prefixes:
+def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool) -> Prefixes:
     """Returns the prefixes of the held-out visits, or of those before them."""
     cut, until = run.info.cut_time, dataset.info.observed_until
     return visit_prefixes(
@@ -126,122 +146,250 @@ def prefixes(
         observed_until=until if held_out else cut,
         horizons_s=run.info.horizons_s,
         session_gap_s=run.info.model.session_gap_s,
-        cut_before_purchase=cut_before_purchase,
+        cut_before_purchase=False,
     )
 
 
-def cold_samples(run: Run, sequences: Sequences, samples: Prefixes) -> NDArray[np.bool_]:
-    """Returns which samples are of shoppers who did nothing before the held-out time."""
+def some(whole: Prefixes, limit: int, seed: int) -> Prefixes:
+    """Returns at most that many prefixes, drawn at random."""
+    if len(whole) <= limit:
+        return whole
+    drawn = np.random.default_rng(seed).choice(len(whole), limit, replace=False)
+    return whole.take(np.sort(drawn))
+
+
+def samples_of(run: Run, sequences: Sequences, judged: Prefixes) -> Samples:
+    """Returns the prefixes in groups: a cold shopper did nothing before the held-out time."""
     first_times = sequences.event_times[sequences.offsets[:-1]]
-    cold: NDArray[np.bool_] = first_times[samples.shoppers] >= run.info.cut_time
-    return cold
+    cold = first_times[judged.shoppers] >= run.info.cut_time
+    slices = {"cold-shoppers": cold, "warm-shoppers": ~cold}
+    return Samples(SPLIT, judged.lengths, judged.shoppers, slices)
 
 
-def judge_purchases(
-    run: Run,
-    sequences: Sequences,
-    learned: Prefixes,
-    held_out: Prefixes,
-    cold: NDArray[np.bool_],
-    predicted: NDArray[np.float32],
-    on_progress: Progress,
-) -> list[PurchaseResult]:
-    """Compares purchase probabilities with a constant and with counts in a logistic regression."""
-    n_actions = len(run.info.actions) - 1
-    on_progress("fitting baselines", 0, 1)
-    learned_counts = count_features(sequences, learned, n_actions)
-    counts = count_features(sequences, held_out, n_actions)
-    results = []
-    for horizon, horizon_s in enumerate(run.info.horizons_s):
-        known = held_out.purchase_known[:, 1 + horizon]
-        labels = held_out.purchase_labels[known, 1 + horizon]
-        fit = learned.purchase_known[:, 1 + horizon]
-        past = learned.purchase_labels[fit, 1 + horizon]
-        rate = float(past.mean()) if len(past) else 0.0
-        probabilities = {
-            MODEL: predicted[known, horizon].astype(np.float64),
-            CONSTANT: np.full(len(labels), rate),
-        }
-        baseline = fit_logistic_regression(learned_counts[fit], past)
-        if baseline is not None and len(labels):
-            probabilities[BASELINE] = baseline.predict_proba(counts[known])[:, 1]
-        slices = slices_of(held_out.lengths[known], cold[known])
-        by_model = {
-            name: {
-                each: probability_metrics(p[rows], labels[rows]) for each, rows in slices.items()
-            }
-            for name, p in probabilities.items()
-        }
-        results.append(PurchaseResult(horizon_s, by_model, probabilities, labels))
-    on_progress("fitting baselines", 1, 1)
-    return results
+def purchase_answers(
+    held_out: HeldOut, on_progress: Progress
+) -> tuple[Samples, Purchases, list[Said]]:
+    """Returns prefixes whose visit holds no purchase yet, what came, and what was said of it."""
+    run, chosen = held_out.run, held_out.prefixes.undecided
+    judged = held_out.prefixes.take(chosen)
+    learned = held_out.learned.take(held_out.learned.undecided)
+    names = (VISIT, *map(horizon_name, run.info.horizons_s))
+    purchases = Purchases(names, judged.purchase_labels, judged.purchase_known)
+    ours = np.hstack([held_out.predictions.visit_purchase, held_out.predictions.purchases])
+    said = [
+        Said(OURS, ours[chosen], held_out.seed),
+        constant_answer(learned, len(judged)),
+        *fitted_answers(held_out, learned, judged, on_progress),
+    ]
+    return samples_of(run, held_out.sequences, judged), purchases, said
 
 
-def slices_of(lengths: NDArray[np.int64], cold: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """Returns the groups of samples that get a row of their own."""
-    slices = {"all": np.ones(len(lengths), bool)}
-    for length in JUDGED_LENGTHS:
-        slices[f"{length} event{'s' if length > 1 else ''}"] = lengths == length
-    return slices | {"warm shoppers": ~cold, "cold shoppers": cold}
+def constant_answer(learned: Prefixes, n_judged: int) -> Said:
+    """Returns how often the learned prefixes bought, for all."""
+    bought = (learned.purchase_labels & learned.purchase_known).sum(0)
+    rates = (bought + 0.5) / (learned.purchase_known.sum(0) + 1.0)
+    return Said("constant", np.tile(rates, (n_judged, 1)))
 
 
-def judge_actions(
-    run: Run, before: Prefixes, held_out: Prefixes, predictions: Predictions
-) -> dict[str, ActionMetrics | None]:
-    """Compares the next action with how often each action came before."""
-    past = before.next_actions[before.next_actions >= 0]
-    counts = np.bincount(past, minlength=len(run.info.actions)) + 1.0
-    known = held_out.next_actions >= 0
-    came = held_out.next_actions[known]
-    return {
-        MODEL: action_metrics(predictions.next_actions[known].astype(np.float64), came),
-        CONSTANT: action_metrics(np.tile(counts / counts.sum(), (len(came), 1)), came),
-    }
+def fitted_answers(
+    held_out: HeldOut, learned: Prefixes, judged: Prefixes, on_progress: Progress
+) -> list[Said]:
+    """Returns what logistic regression and LightGBM say, NaN where nothing can be told apart."""
+    seen, asked = (hand_features(held_out, each, on_progress) for each in (learned, judged))
+    logistic, trees = (np.full(judged.purchase_labels.shape, np.nan) for _ in range(2))
+    n_columns = judged.purchase_labels.shape[1]
+    for column in range(n_columns if len(judged) else 0):
+        on_progress("fitting baselines", column, n_columns)
+        known = learned.purchase_known[:, column]
+        given = seen[known], learned.purchase_labels[known, column], learned.shoppers[known]
+        regression, booster = fit_logistic(*given), fit_lightgbm(*given)
+        if regression is not None:
+            logistic[:, column] = regression.predict_proba(asked)[:, 1]
+        if booster is not None:
+            trees[:, column] = np.asarray(booster.predict(asked))
+    on_progress("fitting baselines", n_columns, n_columns)
+    return [Said("logistic", logistic), Said("lightgbm", trees)]
 
 
-def next_products(sequences: Sequences, samples: Prefixes) -> NDArray[np.int64]:
-    """Returns the row of the shopper's next event where it is about a product, else 0."""
-    following = np.minimum(samples.ends, len(sequences.event_times) - 1)
-    same = samples.ends < sequences.offsets[samples.shoppers + 1]
-    return np.where(same & (sequences.catalog_rows[following] >= 0), following, 0)
+def hand_features(held_out: HeldOut, asked: Prefixes, on_progress: Progress) -> NDArray[np.float32]:
+    """Returns [N, X]: what ours counts of a shopper too."""
+    heads, run = held_out.run.heads, held_out.run
+    behaviors = asked.behaviors(held_out.sequences)
 
+    def count(*given: Tensor) -> tuple[Tensor]:
+        return (heads.features(*given),)
 
-def judge_products(
-    run: Run,
-    inputs: Inputs,
-    catalog: Catalog,
-    held_out: Prefixes,
-    predictions: Predictions,
-    on_progress: Progress,
-) -> dict[str, RankingMetrics | None]:
-    """Ranks the product of the next event among the whole catalog; seen products are kept."""
-    following = next_products(inputs.sequences, held_out)
-    asked = np.flatnonzero(following)
-    if len(asked) > MAX_RANKED:
-        rng = np.random.default_rng(run.info.config.seed)
-        asked = np.sort(rng.choice(asked, MAX_RANKED, replace=False))
-    wanted = inputs.sequences.catalog_rows[following[asked]]
-    products = embed_products(run, inputs, on_progress)
-    ranks, top_10 = [], []
-    for start in range(0, len(asked), 256):
-        rows = slice(start, start + 256)
-        scores = predictions.behavior_embeddings[asked[rows]] @ products.T
-        ranks.append(rank_of(scores, wanted[rows]))
-        top_10.append(np.argpartition(-scores, min(10, scores.shape[1] - 1), axis=1)[:, :10])
-        on_progress("ranking products", min(start + 256, len(asked)), len(asked))
-    popular = np.arange(len(catalog.products))  # the catalog is in order of popularity
-    n_products = len(products)
     if not len(asked):
-        return {MODEL: None, POPULAR: None}
+        return np.zeros((0, 1), np.float32)
+    (features,) = ask(run.tokenizer, behaviors, asked.request_times, count, on_progress)
+    return features[:, : heads.config.n_inputs - heads.config.d_model]
+
+
+def action_answers(held_out: HeldOut) -> list[Said]:
+    """Returns what was said of the next action of every prefix."""
+    past = held_out.learned.next_actions
+    counts = np.bincount(past[past >= 0], minlength=len(held_out.run.info.actions)) + 1.0
+    constant = np.tile(counts / counts.sum(), (len(held_out.prefixes), 1))
+    chain = MarkovChain.fit(
+        held_out.sequences,
+        known_before=held_out.run.info.cut_time,
+        n_actions=len(held_out.run.info.actions),
+    )
+    return [
+        Said(OURS, held_out.predictions.next_actions, held_out.seed),
+        Said("constant", constant),
+        Said("markov", chain.predict(held_out.sequences, held_out.prefixes.ends)),
+    ]
+
+
+def expectation_rows(held_out: HeldOut, dataset: Dataset) -> list[Row]:
+    """Returns how far off the expected time to purchase and quantity are."""
+    answers, heads = held_out.predictions, held_out.run.heads
+    said = heads.answers
+    expected = Expected(
+        OURS,
+        answers.time_to_purchase_s[:, 0] if signature.EXPECTED_TIME_TO_PURCHASE_S in said else None,
+        answers.quantity[:, 0] if signature.EXPECTED_QUANTITY in said else None,
+        held_out.seed,
+    )
+    return order_rows(
+        held_out.samples,
+        held_out.sequences,
+        held_out.learned,
+        held_out.prefixes,
+        [expected],
+        window_s=held_out.run.info.heads.purchase_window_s,
+        cut=held_out.run.info.cut_time,
+        observed_until=dataset.info.observed_until,
+    )
+
+
+@dataclass(frozen=True)
+class RankedProducts:
+    """Rows of next products, and how they were ranked."""
+
+    rows: list[Row]
+    notes: dict[str, Any]
+
+
+def ranked_products(
+    held_out: HeldOut, content: ProductContent, on_progress: Progress
+) -> RankedProducts:
+    """Ranks the product of each prefix's next event among the whole catalog.
+
+    Seen products stay in, since shoppers come back to them; where they hardly do, both are judged.
+    """
+    task, asked = next_product_task(held_out)
+    if not len(task):
+        return RankedProducts([], {"requests": 0})
+    position, product, _ = task.seen(np.arange(len(task)))
+    again = np.zeros(len(task), bool)
+    again[position[product == task.targets[position]]] = True
+    run = held_out.run
+    ours = EmbeddingScorer(
+        OURS,
+        held_out.predictions.behavior_embeddings[asked],
+        embed_products(run.network, run.tokenizer, held_out.inputs, on_progress),
+    )
+    notes: dict[str, Any] = {
+        "requests": len(task),
+        "repeats": f"{again.mean():.1%} of the products that came had been seen by the shopper",
+        "diversity": content.diversity,
+    }
+    rows = []
+    for seen_filter in (True, False) if again.mean() < FEW_REPEATS else (False,):
+        knn = fit_item_knn(
+            task, seed=held_out.seed, seen_filter=seen_filter, on_progress=on_progress
+        )
+        scorers: list[tuple[Scorer, int | None]] = [
+            (ours, held_out.seed), (Popular(task), None), (PopularLately(task), None), (knn, None),
+        ]  # fmt: skip
+        rankings = [
+            rank_products(task, each, seen_filter=seen_filter, seed=seed, on_progress=on_progress)
+            for each, seed in scorers
+        ]
+        rows += ranking_rows(task, rankings, content)
+        name = "item-knn, filter on" if seen_filter else "item-knn, filter off"
+        notes[name] = {"fading": knn.fading, "repeat": knn.repeat}
+    return RankedProducts(rows, notes)
+
+
+def next_product_task(held_out: HeldOut) -> tuple[NextProductTask, NDArray[np.int64]]:
+    """Returns the task of at most MAX_RANKED prefixes whose next event is about a product.
+
+    Its second part says which prefixes they are.
+    """
+    sequences, judged = held_out.sequences, held_out.prefixes
+    following = np.minimum(judged.ends, len(sequences.event_times) - 1)
+    same = judged.ends < sequences.offsets[judged.shoppers + 1]
+    asked = np.flatnonzero(same & (sequences.catalog_rows[following] >= 0))
+    if len(asked) > MAX_RANKED:
+        drawn = np.random.default_rng(held_out.seed).choice(asked, MAX_RANKED, replace=False)
+        asked = np.sort(drawn)
+    task = NextProductTask(
+        split=SPLIT,
+        n_products=len(held_out.inputs.product_ids),
+        offsets=sequences.offsets,
+        products=sequences.catalog_rows,
+        event_times=sequences.event_times,
+        learned=sequences.event_times < held_out.run.info.cut_time,
+        shoppers=judged.shoppers[asked],
+        ends=judged.ends[asked],
+        request_times=judged.request_times[asked],
+        targets=sequences.catalog_rows[following[asked]],
+    )
+    return task, asked
+
+
+def product_content(inputs: Inputs, products: list[Product]) -> ProductContent:
+    """Returns what products have in common: their texts, or categories where there are no texts."""
+    if any(product.title or product.description for product in products):
+        lengths = np.linalg.norm(inputs.text_embeddings, axis=1, keepdims=True)
+        texts = inputs.text_embeddings / np.maximum(lengths, 1e-9)
+        return ProductContent(texts, np.zeros(len(products), np.int64))
+    # A product without a category has none in common with any other.
+    names = [
+        product.categories[0] if product.categories else f"\0{row}"
+        for row, product in enumerate(products)
+    ]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return ProductContent(None, np.array([numbers[name] for name in names]))
+
+
+def protocol(
+    held_out: HeldOut, dataset: Dataset, *, n_prefixes: int, notes: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns everything without which the numbers mean nothing."""
+    run, info, judged = held_out.run, dataset.info, held_out.prefixes
+    cold = held_out.samples.slices["cold-shoppers"]
+    lengths = ", ".join(map(str, JUDGED_LENGTHS))
     return {
-        MODEL: ranking_metrics(np.concatenate(ranks), np.concatenate(top_10), n_products),
-        POPULAR: ranking_metrics(popular[wanted], popular[None, :10], n_products),
+        "data": info.mapping,
+        "shoppers": info.n_shoppers,
+        "products": info.n_products,
+        "events": info.n_events,
+        "observed": f"{moment(info.observed_from)} to {moment(info.observed_until)}",
+        "split": f"by time: held out are the visits that start from {moment(run.info.cut_time)} on",
+        "cut_time": run.info.cut_time,
+        "samples": f"prefixes of {lengths} events of each visit, with all that the shopper did "
+        f"before; {len(judged):,} of {n_prefixes:,} prefixes (at most {MAX_PREFIXES:,}, drawn at "
+        f"random), of {len(np.unique(judged.shoppers)):,} shoppers, "
+        f"{len(np.unique(judged.shoppers[cold])):,} of whom training never saw",
+        "request_time": "right after the last event of the prefix; the time of what comes next is "
+        "not known",
+        "purchases": f"judged on the {int(judged.undecided.sum()):,} prefixes that hold no "
+        "purchase yet; a label counts where the log goes on long enough to tell",
+        "baselines_learned_from": f"{len(held_out.learned):,} prefixes of earlier visits (at most "
+        f"{MAX_PREFIXES:,}, drawn at random) and all earlier events",
+        "next_product": "the product of the next event, ranked among the whole catalog; at most "
+        f"{MAX_RANKED:,} requests, drawn at random",
+        "ties": TIE_ORDER,
+        "ranking": notes,
+        "seed": run.info.config.seed,
+        "intervals": bootstrap.describe(),
     }
 
 
-def rank_of(scores: NDArray[np.float32], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the rank of the wanted column in each row of [N, P]; ties count half above it."""
-    own = scores[np.arange(len(wanted)), wanted][:, None]
-    above, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
-    rank: NDArray[np.int64] = above + equal // 2
-    return rank
+def moment(time: int) -> str:
+    """Returns unix seconds as people write them."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -32,6 +32,7 @@ STYLE: Any = {  # matplotlib types keys as literals
 PANEL = 2.9
 """Inches of a panel's side."""
 WIDTH = 10.4
+LISTS = ("coverage", "popularity", "diversity")
 
 
 @dataclass(frozen=True)
@@ -250,18 +251,19 @@ def by_k(rows: Sequence[Row]) -> dict[int, tuple[float, float, float]]:
 
 def list_character(rows: Sequence[Row]) -> Plot | None:
     """Draws coverage, popularity and diversity of the lists at 10, a bar a model."""
-    names = ("coverage", "popularity", "diversity")
-    about = [row for row in rows if row.metric in names and row.k == 10]
+    about = [row for row in rows if row.metric in LISTS and row.k == 10]
+    names = [name for name in LISTS if any(row.metric == name for row in about)]
     models = ordered(row.model for row in about)
-    if not models:
+    if not names:
         return None
     with matplotlib.rc_context(STYLE):
         figure, grid = panels(len(names), height=0.9 + 0.28 * len(models))
         for axes, name in zip(grid, names, strict=True):
-            values = [
-                statistics.fmean(r.value for r in about if (r.model, r.metric) == (model, name))
+            own = [
+                [row.value for row in about if (row.model, row.metric) == (model, name)]
                 for model in models
             ]
+            values = [statistics.fmean(each) if each else 0.0 for each in own]
             bars = axes.barh(
                 models, values, color=[color_of(each, models) for each in models], height=0.62
             )

@@ -61,9 +61,23 @@ METRICS = {
         "accuracy", "how often the likeliest action came", HIGH, percent=True
     ),
 }
+METRICS |= {
+    f"{answer}_{name}": Metric(
+        label, meaning, better, None, percent, 3 if name == "rmsle" else digits
+    )
+    for answer, digits in (("time_to_purchase", 0), ("quantity", 2))
+    for name, label, meaning, better, percent in (
+        ("mae", "MAE", "mean absolute error", LOW, False),
+        ("median_ae", "median error", "median absolute error", LOW, False),
+        ("rmse", "RMSE", "root of the mean squared error", LOW, False),
+        ("rmsle", "RMSLE", "root of the mean squared error of the logarithms", LOW, False),
+        ("within_factor_2", "within half and double", "share of expectations", HIGH, True),
+        ("bias", "bias", "by how much the sum is too high", "", True),
+    )
+}
 MODELS = (
-    "constant", "popular", "popular-7d", "item-knn", "markov", "logistic", "lightgbm",
-    "rectools-sasrec",
+    "constant", "constant-median", "popular", "popular-7d", "item-knn", "markov",
+    "logistic", "lightgbm", "rectools-sasrec", "last-interval", "shopper-mean",
 )  # fmt: skip
 COLORS = {
     "shopintent": "#1d4ed8", "constant": "#94a3b8", "popular": "#b08968", "popular-7d": "#7f5539",

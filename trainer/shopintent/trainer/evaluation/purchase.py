@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from shopintent.trainer.evaluation.bootstrap import bootstrap
+from shopintent.trainer.evaluation.bootstrap import Estimate, bootstrap
 from shopintent.trainer.evaluation.comparison import Judged, difference_rows, rows_of
 from shopintent.trainer.evaluation.metrics import of_actions, of_probabilities, reliability
 from shopintent.trainer.evaluation.rows import ALL, Row
@@ -21,6 +21,8 @@ Group = tuple[str, str, NDArray[np.bool_]]
 
 COMPARED = ("pr_auc", "roc_auc", "log_loss", "brier")
 CURVE_POINTS = 200
+MIN_TOLD_APART = 10
+"""With fewer buyers, or others, resamples tell nothing, so that there is no interval."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +99,13 @@ def purchase_rows(samples: Samples, purchases: Purchases, said: Sequence[Said]) 
             continue
         for prefix, name, group in samples.groups(known):
             labels, shoppers = purchases.labels[group, column], samples.shoppers[group]
-            measures = (
-                of_probabilities(each.probabilities[group, column], labels) for each in models
-            )
             judged = [
-                Judged(each.model, each.seed, bootstrap(measure, shoppers))
-                for each, measure in zip(models, measures, strict=True)
+                Judged(
+                    each.model,
+                    each.seed,
+                    estimates(each.probabilities[group, column], labels, shoppers),
+                )
+                for each in models
             ]
             protocol: dict[str, Any] = {
                 "split": samples.split, "horizon": horizon, "prefix": prefix, "slice": name,
@@ -110,6 +113,16 @@ def purchase_rows(samples: Samples, purchases: Purchases, said: Sequence[Said]) 
             }  # fmt: skip
             rows += rows_of(judged, **protocol) + difference_rows(judged, COMPARED, **protocol)
     return rows
+
+
+def estimates(
+    probabilities: Floats, labels: NDArray[np.bool_], shoppers: NDArray[np.int64]
+) -> dict[str, Estimate]:
+    """Returns every metric of one model, without intervals where hardly anybody buys."""
+    found = bootstrap(of_probabilities(probabilities, labels), shoppers)
+    if min(labels.sum(), (~labels).sum()) >= MIN_TOLD_APART:
+        return found
+    return {name: Estimate(each.value, np.zeros(0)) for name, each in found.items()}
 
 
 def speaking(said: Sequence[Said], column: int) -> list[Said]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from shopintent.trainer.evaluation import plots
@@ -54,7 +55,8 @@ class Part:
     """A table or a plot."""
 
     table: Table | None = None
-    plot: Plot | None = None
+    draw: Callable[[], Plot | None] | None = None
+    """Draws a plot, only where it is shown."""
     main: bool = False
     """Whether the console shows it too."""
     folded: bool = False
@@ -79,13 +81,14 @@ class Section:
     text: str
     parts: list[Part] = field(default_factory=list)
 
-    def add(self, *shown: Table | Plot | None, main: bool = False, folded: bool = False) -> None:
-        """Adds tables and plots; None is nothing to show."""
-        for each in shown:
-            if isinstance(each, Table):
-                self.parts.append(Part(table=each, main=main, folded=folded))
-            elif each is not None:
-                self.parts.append(Part(plot=each))
+    def add(self, table: Table | None, *, main: bool = False, folded: bool = False) -> None:
+        """Adds a table; None is nothing to show."""
+        if table is not None:
+            self.parts.append(Part(table=table, main=main, folded=folded))
+
+    def plot(self, draw: Callable[[], Plot | None]) -> None:
+        """Adds a plot."""
+        self.parts.append(Part(draw=draw))
 
 
 def sections(report: Report) -> list[Section]:
@@ -98,6 +101,10 @@ def sections(report: Report) -> list[Section]:
         *(ranking_section(rows, split, bool(filtered)) for split, filtered in ranked),
         *(purchase_section(report, split, str(horizon)) for split, horizon in asked),
         *(action_section(rows, split) for split in acted),
+        expectation_section(
+            rows, "time_to_purchase", "Time to purchase", "Seconds, where a purchase comes in time."
+        ),
+        expectation_section(rows, "quantity", "Quantity", "Units of the next order."),
         other_section(rows),
         training_section(report),
     ]
@@ -148,7 +155,7 @@ def ranking_section(rows: Sequence[Row], split: str, seen_filter: bool) -> Secti
         for name, k in (("hr", 10), ("ndcg", 10), ("mrr", 10), ("hr", 1), ("hr", 20), ("ndcg", 20))
     ]
     section.add(model_table(whole, columns, title="How often the product is found"), main=True)
-    section.add(plots.found_at_k(whole))
+    section.plot(partial(plots.found_at_k, whole))
     slices = unique(row.slice for row in own if row.metric == "ndcg")
     if len(slices) > 1:
         heads = [
@@ -172,7 +179,7 @@ def ranking_section(rows: Sequence[Row], split: str, seen_filter: bool) -> Secti
         for name in LISTS
     ]
     section.add(model_table(whole, shape, title="What the lists are like"))
-    section.add(plots.list_character(whole))
+    section.plot(partial(plots.list_character, whole))
     return section
 
 
@@ -202,10 +209,12 @@ def purchase_section(report: Report, split: str, horizon: str) -> Section:
         section.add(
             difference_table(own, heads, title=title), main=name == "pr_auc", folded=not opened
         )
-    section.add(plots.differences([row for row in own if row.slice == ALL], "pr_auc"))
+    whole = [row for row in own if row.slice == ALL]
+    section.plot(partial(plots.differences, whole, "pr_auc"))
     if curves:
-        section.add(plots.precision_recall(curves), plots.reliability_diagrams(curves))
-        section.add(plots.roc_and_histogram(curves[0]))
+        section.plot(partial(plots.precision_recall, curves))
+        section.plot(partial(plots.reliability_diagrams, curves))
+        section.plot(partial(plots.roc_and_histogram, curves[0]))
     slices = unique(row.slice for row in own if row.slice != ALL)
     for name in ("pr_auc", "ece") if slices else ():
         heads = [(sized(own, each, name, at(slice=each)), name, at(slice=each)) for each in slices]
@@ -222,9 +231,14 @@ def base_rates(rows: Sequence[Row]) -> str:
     return ""
 
 
+def prefix_label(prefix: str) -> str:
+    """Returns how a prefix is called above a column."""
+    return "all" if prefix == ALL else f"{prefix} event{'s' * (prefix != '1')}"
+
+
 def prefix_head(rows: Sequence[Row], prefix: str) -> Column:
     """Returns the head of a prefix's column: samples and share that buys."""
-    label = "all" if prefix == ALL else f"{prefix} event{'s' * (prefix != '1')}"
+    label = prefix_label(prefix)
     for row in rows:
         if row.metric == "base_rate" and at(prefix=prefix)(row) and row.samples:
             return Column(label, f"{round(row.value * row.samples):,} of {row.samples:,} buy")
@@ -247,10 +261,30 @@ def action_section(rows: Sequence[Row], split: str) -> Section:
     return section
 
 
+def expectation_section(rows: Sequence[Row], answer: str, title: str, text: str) -> Section:
+    """Returns how far off one expectation is."""
+    own = [row for row in rows if row.metric.startswith(f"{answer}_")]
+    section = Section(title, text)
+    for split in unique(row.split for row in own):
+        about = [row for row in own if row.split == split]
+        names = unique(row.metric for row in about if not is_difference(row))
+        columns = [column(name, at()) for name in names]
+        section.add(model_table(about, columns, title=f"{split} split"), main=True)
+        section.add(difference_table(about, columns, title="Ours minus each baseline"))
+        prefixes = unique(row.prefix for row in about)
+        heads = [
+            (sized(about, prefix_label(each), names[0], at(prefix=each)), names[0], at(prefix=each))
+            for each in prefixes
+        ]
+        title = f"{metric_of(names[0]).label} by how many events are known"
+        section.add(model_table(about, heads, title=title), folded=True)
+    return section
+
+
 def other_section(rows: Sequence[Row]) -> Section:
-    """Returns everything that no section of its own is made for, such as times and quantities."""
+    """Returns everything that no section of its own is made for."""
     own = [row for row in rows if row.metric.split(MINUS)[0] not in METRICS]
-    section = Section("Other answers", "")
+    section = Section("Other numbers", "")
     for split, horizon in unique((row.split, row.horizon) for row in own):
         about = [row for row in own if (row.split, row.horizon) == (split, horizon)]
         names = unique(row.metric for row in about if not is_difference(row))
@@ -266,7 +300,7 @@ def training_section(report: Report) -> Section:
     text = f"{len(report.history)} epochs; number {report.best_epoch + 1} was kept."
     section = Section("Training", text)
     if report.history:
-        section.add(plots.training_history(report.history, report.best_epoch))
+        section.plot(partial(plots.training_history, report.history, report.best_epoch))
     return section
 
 
