@@ -132,6 +132,17 @@ def test_validation_is_the_same_every_time_and_changes_nothing() -> None:
         assert torch.equal(weight, before[name])
 
 
+def test_of_very_many_moments_a_part_is_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, sampler = make_network(seed=3), make_sampler()
+    held = batches_of(sequences_of(random_shoppers(30, seed=4)))
+    every = validate(network, sampler, held, seen_filter=False)
+    n_slots = int(held.windows.n_slots.sum())
+    monkeypatch.setattr(learning, "MAX_SCORES", n_slots * N_PRODUCTS // 4)
+    some = validate(network, sampler, held, seen_filter=False)
+    assert every.n_ranked // 5 < some.n_ranked < every.n_ranked // 2
+    assert (some.action, some.product) == (every.action, every.product)
+
+
 def test_a_batch_without_any_product_has_finite_losses() -> None:
     sequences = sequences_of([[Did(10, VIEW)], [Did(20, VIEW)]])
     (batch,) = batches_of(sequences).in_order()

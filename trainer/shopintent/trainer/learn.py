@@ -31,6 +31,8 @@ MIN_STEPS = 40
 MIN_RANKED = 200
 """With fewer next products to rank, the validation loss tells when to stop."""
 TOP = 10
+MAX_SCORES = 4_000_000_000
+"""Of more products times moments, only every so manyth moment is ranked in validation."""
 
 
 class Listener(Protocol):
@@ -261,6 +263,8 @@ def validate(
     network.eval()
     products = network.products(sampler.tokens, sampler.text_embeddings)
     losses, weights, gains = [], [], [torch.zeros(0)]
+    n_slots = int(validation.windows.n_slots.sum())
+    every = max(1, n_slots * len(products) // MAX_SCORES)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for batch in validation.in_order():
@@ -268,7 +272,8 @@ def validate(
             losses.append(torch.stack(losses_of(network, sampler, moments, torch.float32)))
             weights.append([len(moments.action_labels), len(moments.product_labels)])
             seen = moments.seen if seen_filter else moments.seen[:, :0]
-            gains.append(ndcg(moments.queries, products, moments.product_labels - FIRST, seen))
+            queries, targets = moments.queries[::every], moments.product_labels[::every] - FIRST
+            gains.append(ndcg(queries, products, targets, seen[::every]))
     shares = torch.tensor(weights, dtype=torch.float64)
     mean = (torch.stack(losses).double().cpu() * shares).sum(0) / shares.sum(0).clamp(min=1)
     ranked = torch.cat([each.cpu() for each in gains])
