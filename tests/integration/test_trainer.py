@@ -169,7 +169,7 @@ def test_no_more_is_judged_than_the_limits_say(
     monkeypatch.setattr(evaluating, "MAX_RANKED", 20)
     report = evaluate(trained.run, trained.dataset, silent)
     assert "90 of " in report.protocol["samples"]
-    assert max(row.samples or 0 for row in report.rows) == 90
+    assert 20 < max(row.samples or 0 for row in report.rows) <= 90
     assert report.protocol["ranking"]["requests"] == 20
 
 
