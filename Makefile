@@ -56,5 +56,5 @@ lock: setup ## Pin what pip resolves today in requirements.lock
 	$(BIN)/python deploy/lock.py
 
 clean: ## Remove everything that make made
-	rm -rf .venv .triton .peers .demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .triton .peers .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

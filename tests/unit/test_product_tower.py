@@ -35,7 +35,7 @@ def known() -> torch.Tensor:
 def test_products_start_where_their_texts_are(tower: ProductTower, texts: torch.Tensor) -> None:
     with torch.no_grad():
         for field in (tower.own, *tower.fields):
-            field.weight.zero_()  # type: ignore[operator]
+            field.weight.zero_()
         described = tower.eval().describe(known())
     centered = texts - texts.mean(0)
     directions = torch.linalg.svd(centered).Vh[:WIDTH]

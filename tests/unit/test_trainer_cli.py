@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from shopintent.trainer.__main__ import app, expected_errors
+from shopintent.trainer.__main__ import app
+from shopintent.trainer.console import expected_errors
 from support.trained import Trained
 
-COMMANDS = ("simulate", "prepare", "train", "evaluate", "publish")
+COMMANDS = ("simulate", "inspect", "prepare", "train", "evaluate", "publish", "benchmark")
 
 
 def trainer(*arguments: str | Path) -> Result:

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bars
 from rich.syntax import Syntax
 from rich.table import Table
-from rich.text import Text
 
-from shopintent.artifacts import ReleaseError, ReleasesRoot
-from shopintent.behavior import TokenizerError
+from shopintent.artifacts import ReleasesRoot
+from shopintent.trainer.benchmarks.commands import app as benchmark_app
 from shopintent.trainer.config import TrainConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from shopintent.trainer.data.progress import Progress
+from shopintent.trainer.console import (
+    HoldoutFrom,
+    console,
+    explained,
+    progress_bars,
+    unix_time,
+)
 
 app = typer.Typer(
     help=__doc__,
@@ -44,65 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="A first release: `simulate`, `prepare`, `train`, `evaluate`, `publish`, in this order.",
 )
-console = Console()
+app.add_typer(benchmark_app, name="benchmark")
 DEFAULT = TrainConfig()
-
-
-@contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """Shows a bar for every step of a long piece of work."""
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(description: str, done: int, total: int) -> None:
-            if description not in tasks:
-                tasks[description] = bars.add_task(description, total=total)
-            bars.update(tasks[description], completed=done, total=total)
-
-        yield show
-
-
-def explained(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns what a user can mend into one line and exit status 1, without a traceback."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ValueError, FileNotFoundError) as error:
-            if not isinstance(error, expected_errors()):
-                raise
-            line = " ".join(str(error).split())
-            message = Text.assemble(("error: ", "bold red"), line)
-            Console(stderr=True).print(message, soft_wrap=True)
-            raise typer.Exit(1) from error
-
-    return run
-
-
-def expected_errors() -> tuple[type[Exception], ...]:
-    """Returns the errors whose message says what to do."""
-    from shopintent.trainer.checkpoint import CheckpointError
-    from shopintent.trainer.data import DatasetError, MappingError, PrepareError
-    from shopintent.trainer.data.simulate import SimulationError
-    from shopintent.trainer.evaluation.evaluate import EvaluationError
-    from shopintent.trainer.publish import PublishError
-    from shopintent.trainer.run import RunError
-    from shopintent.trainer.text import TextEncoderError
-    from shopintent.trainer.training_data import TrainingDataError
-
-    return (
-        CheckpointError, DatasetError, EvaluationError, FileNotFoundError, MappingError,
-        PrepareError, PublishError, ReleaseError, RunError, SimulationError, TextEncoderError,
-        TokenizerError, TrainingDataError,
-    )  # fmt: skip
 
 
 @app.command()
@@ -205,6 +136,7 @@ def train(
         float | None,
         typer.Option(help="Hold out the last days. Default: the newest 20 % of the events."),
     ] = None,
+    holdout_from: HoldoutFrom = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = DEFAULT.seed,
     max_epochs: Annotated[int, typer.Option(min=1)] = DEFAULT.max_epochs,
     max_minutes: Annotated[
@@ -235,10 +167,11 @@ def train(
     from shopintent.trainer.train import train as train_run
 
     config = replace(
-        DEFAULT, holdout_days=holdout_days, seed=seed, max_epochs=max_epochs,
-        max_minutes=max_minutes, d_model=d_model, n_layers=n_layers, dropout=dropout,
-        learning_rate=learning_rate, max_events=max_events,
-        text_encoder=text_encoder,
+        DEFAULT, holdout_days=holdout_days,
+        holdout_from=None if holdout_from is None else unix_time(holdout_from),
+        seed=seed, max_epochs=max_epochs, max_minutes=max_minutes, d_model=d_model,
+        n_layers=n_layers, dropout=dropout, learning_rate=learning_rate,
+        max_events=max_events, text_encoder=text_encoder,
     )  # fmt: skip
     with progress_bars() as progress:
         run = train_run(Dataset.open(data), config, out, progress, restart=restart)
@@ -259,17 +192,21 @@ def evaluate(
     """Judge a run on visits it never saw, beside its baselines; with plots, in RUN/evaluation."""
     from shopintent.trainer.data import Dataset
     from shopintent.trainer.evaluation.evaluate import evaluate as evaluate_run
-    from shopintent.trainer.evaluation.report import write_report
+    from shopintent.trainer.evaluation.report import console_tables, write_report
     from shopintent.trainer.run import Run
 
     opened = Run.open(run)
     dataset = Dataset.open(data or Path(opened.info.dataset))
     with progress_bars() as progress:
-        evaluation = evaluate_run(opened, dataset, progress)
-    folder = run / "evaluation"
-    write_report(folder, opened, dataset, evaluation)
-    console.print(Markdown((folder / "evaluation.md").read_text(encoding="utf-8")))
-    console.print(f"the report and its plots are in [bold]{escape(str(folder))}[/]")
+        report = evaluate_run(opened, dataset, progress)
+        folder = run / "evaluation"
+        write_report(folder, report)
+    for table in console_tables(report):
+        console.print(table)
+    console.print(
+        f"[bold]{escape(str(folder / 'report.html'))}[/] has all tables and plots, "
+        f"[bold]{escape(str(folder / 'metrics.json'))}[/] every number"
+    )
 
 
 @app.command()

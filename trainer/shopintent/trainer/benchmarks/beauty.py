@@ -26,6 +26,7 @@ from shopintent.trainer.evaluation.baselines.rectools import RecToolsConfig, fit
 from shopintent.trainer.evaluation.next_product import TIE_ORDER, NextProductTask, Scorer
 from shopintent.trainer.evaluation.ranking import ProductContent, ranking_rows
 from shopintent.trainer.evaluation.rows import Row
+from shopintent.trainer.evaluation.sections import Report
 from shopintent.trainer.fit_network import FittedNetwork, fit_network
 from shopintent.trainer.peers.process import PeersError
 from shopintent.trainer.splits import LeaveOneOut, Split, TimeSplit
@@ -65,15 +66,7 @@ class BeautyConfig:
     rectools: RecToolsConfig = field(default_factory=RecToolsConfig)
 
 
-@dataclass(frozen=True)
-class Result:
-    """A benchmark's rows and what they were measured by."""
-
-    protocol: dict[str, Any]
-    rows: list[Row]
-
-
-def run_beauty(folder: Path, config: BeautyConfig, on_progress: Progress) -> Result:
+def run_beauty(folder: Path, config: BeautyConfig, on_progress: Progress) -> Report:
     """Runs all tables. Raises BenchmarkError when the data set is missing."""
     dataset = prepare_beauty(folder, on_progress)
     cut = newest_share_from(dataset, HELD_OUT_SHARE, before=dataset.info.observed_until + 1)
@@ -107,7 +100,12 @@ def run_beauty(folder: Path, config: BeautyConfig, on_progress: Progress) -> Res
         "seeds": list(config.seeds),
         "models": notes,
     }
-    return Result(protocol, rows)
+    return Report(
+        title="Amazon Beauty: next product",
+        summary="Every shopper's last review, foretold from those before it, among all products.",
+        protocol=protocol,
+        rows=rows,
+    )
 
 
 def judge(
