@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shopintent.trainer.benchmarks.sources import source
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data import load_mapping, prepare
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
+from shopintent.trainer.evaluation.baselines.expectation import NAME, fit_lightgbm_expectation
 from shopintent.trainer.evaluation.bootstrap import describe
 from shopintent.trainer.evaluation.purchase import Samples
-from shopintent.trainer.evaluation.regression import Expected, order_rows
+from shopintent.trainer.evaluation.regression import Expected, order_rows, truths
 from shopintent.trainer.evaluation.rows import Row
 from shopintent.trainer.evaluation.sections import Report
 from shopintent.trainer.export import ServedIntent
-from shopintent.trainer.predict import Predictions, predict
+from shopintent.trainer.predict import head_inputs, predict
 from shopintent.trainer.prefixes import LEARNED_LENGTHS, Prefixes, visit_prefixes
 from shopintent.trainer.run import Run
 from shopintent.trainer.sequences import Sequences
@@ -56,11 +58,13 @@ def run_uci(folder: Path, config: UciConfig, on_progress: Progress) -> Report:
     served = ServedIntent(run.network, run.heads)
     behaviors, asked = judged.behaviors(sequences), judged.request_times
     said = predict(served, run.tokenizer, behaviors, asked, on_progress)
+    ours = Expected(MODEL, said.time_to_purchase_s[:, 0], said.quantity[:, 0], run.info.config.seed)
+    trees = boosted(run, dataset, sequences, judged, on_progress)
     return Report(
         title="UCI Online Retail: time to the next order and its units",
         summary="When each customer orders next and how much, foretold from the orders before.",
         protocol=protocol(run, dataset),
-        rows=rows_of(run, dataset, sequences, judged, said),
+        rows=rows_of(run, dataset, sequences, judged, [ours, trees]),
         history=run.info.history,
         best_epoch=run.info.best_epoch,
     )
@@ -81,20 +85,53 @@ def prefixes_of(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: b
     )
 
 
+def boosted(
+    run: Run,
+    dataset: Dataset,
+    sequences: Sequences,
+    judged: Prefixes,
+    on_progress: Progress,
+) -> Expected:
+    """Returns what LightGBM expects, which reads the features of ours but not its network."""
+    learned = prefixes_of(run, dataset, sequences, held_out=False)
+    drawn = np.random.default_rng(run.info.config.seed).permutation(len(learned))
+    learned = learned.take(drawn[: run.info.config.max_prefixes])
+
+    def features(prefixes: Prefixes) -> NDArray[np.float32]:
+        behaviors, asked = prefixes.behaviors(sequences), prefixes.request_times
+        inputs = head_inputs(run.network, run.heads, run.tokenizer, behaviors, asked, on_progress)
+        return inputs[:, run.info.config.d_model :]
+
+    known, asked_of = features(learned), features(judged)
+    expected = []
+    for truth in truths(
+        sequences,
+        learned,
+        window_s=run.info.heads.purchase_window_s,
+        observed_until=run.info.cut_time - 1,
+    ):
+        chosen = truth.known
+        trees = fit_lightgbm_expectation(
+            known[chosen], truth.values[chosen], learned.shoppers[chosen]
+        )
+        expected.append(np.asarray(trees.predict(asked_of)))
+    time_s, quantity = expected
+    return Expected(NAME, time_s, quantity)
+
+
 def rows_of(
-    run: Run, dataset: Dataset, sequences: Sequences, judged: Prefixes, said: Predictions
+    run: Run, dataset: Dataset, sequences: Sequences, judged: Prefixes, said: list[Expected]
 ) -> list[Row]:
-    """Returns the errors of ours and of the guesses, of all customers and of new and old ones."""
+    """Returns the errors of models and of guesses, of all customers and of new and old ones."""
     cut = run.info.cut_time
     cold = sequences.event_times[sequences.offsets[judged.shoppers]] >= cut
     slices = {"cold-shoppers": cold, "warm-shoppers": ~cold}
-    ours = Expected(MODEL, said.time_to_purchase_s[:, 0], said.quantity[:, 0], run.info.config.seed)
     return order_rows(
         Samples("time", judged.lengths, judged.shoppers, slices),
         sequences,
         prefixes_of(run, dataset, sequences, held_out=False),
         judged,
-        [ours],
+        said,
         window_s=run.info.heads.purchase_window_s,
         cut=cut,
         observed_until=dataset.info.observed_until,
