@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -59,5 +60,5 @@ def fit_intercept(log_odds: NDArray[np.float64], labels: NDArray[np.bool_]) -> f
 
 def sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log odds to probabilities."""
-    probabilities: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-log_odds))
+    probabilities: NDArray[np.float64] = expit(log_odds)
     return probabilities

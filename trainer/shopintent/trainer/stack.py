@@ -36,8 +36,9 @@ TREE_SHAPES = ((7, 0.03), (31, 0.002))
 """Leaves a tree at most, and the share of all rows that a leaf holds at least."""
 TREE_COUNTS = (20, 40, 80, 160)
 FOLDS = 3
-NEWEST_SHARE = 0.3
-"""The newest share of the requests, whose rate of purchases the probabilities are fitted to."""
+NEW_SHARE, NEWEST_SHARE = 0.75, 0.3
+"""The newest shares of the requests: that whose slope, and that whose rate of purchases the
+probabilities are fitted to. In the oldest part of a log everybody looks new."""
 NEGLIGIBLE = 0.02
 """Trees of less weight are not worth their time."""
 
@@ -235,14 +236,18 @@ def believe(unseen: NDArray[np.float64], requests: Requests) -> NDArray[np.float
 def calibrate(log_odds: NDArray[np.float64], requests: Requests) -> tuple[float, float]:
     """Returns slope and intercept that make [N] log odds of shoppers not seen probabilities.
 
-    The slope is that of all requests, the intercept that of the newest ones: how often shoppers
-    buy changes from day to day, how well it can be told does not.
+    Both come from the newest requests, whose shoppers are known for as long as those to come; the
+    intercept from fewer of them, since how often shoppers buy changes from day to day.
     """
-    judged = requests.judged
-    slope, intercept = fit_platt(log_odds[judged], requests.bought[judged])
-    times = requests.request_times
-    newest = judged & (times >= np.quantile(times[judged], 1 - NEWEST_SHARE))
-    bought = requests.bought[newest]
-    if min(bought.sum(), (~bought).sum()) >= MIN_POSITIVES:
-        intercept = fit_intercept(slope * log_odds[newest], bought)
-    return slope, intercept
+    rows = newest(requests, NEW_SHARE)
+    slope, _ = fit_platt(log_odds[rows], requests.bought[rows])
+    rows = newest(requests, NEWEST_SHARE)
+    return slope, fit_intercept(slope * log_odds[rows], requests.bought[rows])
+
+
+def newest(requests: Requests, share: float) -> NDArray[np.bool_]:
+    """Returns [N]: the newest share of what is judged, or all if that holds too few purchases."""
+    judged, times = requests.judged, requests.request_times
+    rows: NDArray[np.bool_] = judged & (times >= np.quantile(times[judged], 1 - share))
+    bought = requests.bought[rows]
+    return rows if min(bought.sum(), (~bought).sum()) >= MIN_POSITIVES else judged
