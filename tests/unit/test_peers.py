@@ -56,6 +56,9 @@ class CountingEngine:
         while goes_on(Step(n_targets=5, last_of_epoch=self.n_batches % 2 == 0)):
             self.n_batches += 1
 
+    def validate(self) -> float:
+        return ndcg_at_10(self.embed(small_task().validation), small_task())
+
     def embed(self, histories: Histories) -> Embeddings:
         score = 1.0 if self.n_batches == 4 else -1.0
         return embeddings(*[[0.0, score, score] for _ in range(len(histories))])
@@ -110,7 +113,7 @@ def test_a_fit_ends_when_validation_gets_no_better_and_answers_by_the_best_epoch
     save_histories(tmp_path / HISTORIES_FILE, histories([0]))
     answers: list[dict[str, Any]] = []
     command = {"do": "fit", "max_epochs": 9, "patience": 2, "max_seconds": 1e9}
-    serve(CountingEngine(), small_task(), tmp_path, iter([command]), answers.append)
+    serve(CountingEngine(), tmp_path, iter([command]), answers.append)
     assert answers[-1]["done"]
     assert np.argmax(answers[-1]["history"]) == 1
     assert len(answers[-1]["history"]) == 4
@@ -121,7 +124,7 @@ def test_a_fit_that_runs_out_of_time_is_judged_where_it_stands(tmp_path: Path) -
     save_histories(tmp_path / HISTORIES_FILE, histories([0]))
     answers: list[dict[str, Any]] = []
     command = {"do": "fit", "max_epochs": 9, "patience": 2, "max_seconds": -1.0}
-    serve(CountingEngine(), small_task(), tmp_path, iter([command]), answers.append)
+    serve(CountingEngine(), tmp_path, iter([command]), answers.append)
     assert len(answers[-1]["history"]) == 1
 
 
@@ -129,7 +132,7 @@ def test_slices_go_on_from_one_another_and_end_with_the_commands(tmp_path: Path)
     answers: list[dict[str, Any]] = []
     commands = iter([{"do": "slice", "seconds": 0.0}] * 3)
     engine = CountingEngine()
-    serve(engine, small_task(), tmp_path, commands, answers.append)
+    serve(engine, tmp_path, commands, answers.append)
     slices = [each for each in answers if "n_targets" in each]
     assert [each["n_targets"] for each in slices] == [5, 5, 5]
     assert engine.n_batches == 3

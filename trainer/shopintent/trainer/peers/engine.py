@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,8 +33,13 @@ class Engine(Protocol):
     def train(self, goes_on: Callable[[Step], bool]) -> None:
         """Trains, asking after every batch whether to go on."""
 
-    def embed(self, histories: Histories) -> Embeddings:
-        """Returns embeddings by the network as it is now; safe to call from `goes_on`."""
+    def validate(self) -> float:
+        """Returns NDCG@10 of the task's validation as of now; safe to call from `goes_on`."""
+
+
+@runtime_checkable
+class FittingEngine(Engine, Protocol):
+    """A trainer that can go back to its best epoch, and embed what is asked for."""
 
     def remember(self) -> None:
         """Keeps the network as it is now."""
@@ -42,11 +47,14 @@ class Engine(Protocol):
     def recall(self) -> None:
         """Goes back to the network that was kept last."""
 
+    def embed(self, histories: Histories) -> Embeddings:
+        """Returns embeddings by the network as it is now."""
+
 
 class OpenEngine(Protocol):
     """Makes a trainer ready to train."""
 
-    def __call__(self, task: Task, config: EngineConfig) -> Engine: ...
+    def __call__(self, task: Task, config: EngineConfig, *arguments: str) -> Engine: ...
 
 
 def ndcg_at_10(embeddings: Embeddings, task: Task) -> float:

@@ -80,8 +80,9 @@ class EngineConfig:
     learning_rate: float = 1e-3
     batch_targets: int = 768
     """Products to foretell in a batch, about."""
-    mixed_precision: bool = False
-    """bfloat16 by the means the trainer itself offers."""
+    precision: str = "float32"
+    """Of matrix products; "bfloat16" by the means that the trainer itself offers, "auto" (ours
+    only) for what is fast here."""
 
 
 def save_task(path: Path, task: Task) -> None:

@@ -64,10 +64,11 @@ class Worker:
 
 @contextmanager
 def started(
-    name: str, engine: str, python: Path, task: Task, config: EngineConfig
+    name: str, engine: str, python: Path, task: Task, config: EngineConfig, *arguments: str
 ) -> Iterator[Worker]:
     """Starts a worker with an engine, "module:function", and ends it with the context.
 
+    The engine's function is called with the task, the configuration and the arguments.
     Raises PeersError when the engine does not open.
     """
     with ExitStack() as stack:
@@ -76,7 +77,7 @@ def started(
         (folder / CONFIG_FILE).write_text(json.dumps(asdict(config)), encoding="utf-8")
         log = stack.enter_context((folder / "log").open("w", encoding="utf-8"))
         process = subprocess.Popen(
-            [str(python), "-c", START, engine, str(folder)],
+            [str(python), "-c", START, engine, str(folder), *arguments],
             cwd=folder,
             env=environment(config.n_threads),
             stdin=subprocess.PIPE,

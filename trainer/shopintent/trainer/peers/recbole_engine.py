@@ -18,7 +18,7 @@ from recbole.model.sequential_recommender import SASRec
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
-from shopintent.trainer.peers.engine import ROWS_AT_ONCE, Step
+from shopintent.trainer.peers.engine import ROWS_AT_ONCE, Step, ndcg_at_10
 from shopintent.trainer.peers.exchange import Embeddings, EngineConfig, Histories, Task
 
 NAME = "histories"
@@ -72,7 +72,7 @@ class RecBoleEngine:
             "train_neg_sample_args": None,
             "train_batch_size": config.batch_targets,
             "learning_rate": config.learning_rate,
-            "enable_amp": config.mixed_precision,
+            "enable_amp": config.precision == "bfloat16",
             "use_gpu": False,
             "seed": config.seed,
             "reproducibility": True,
@@ -95,6 +95,10 @@ class RecBoleEngine:
                 epoch += 1
         except Stopped:
             return
+
+    def validate(self) -> float:
+        """Returns NDCG@10 of the task's validation as of now."""
+        return ndcg_at_10(self.embed(self.task.validation), self.task)
 
     @torch.no_grad()
     def embed(self, histories: Histories) -> Embeddings:

@@ -18,7 +18,7 @@ from rectools.models import SASRecModel
 from rectools.models.nn.transformers.lightning import TransformerLightningModule
 from torch import Tensor
 
-from shopintent.trainer.peers.engine import ROWS_AT_ONCE, Step
+from shopintent.trainer.peers.engine import ROWS_AT_ONCE, Step, ndcg_at_10
 from shopintent.trainer.peers.exchange import Embeddings, EngineConfig, Histories, Task
 
 FOREVER = 1_000_000
@@ -91,7 +91,7 @@ class RecToolsEngine:
             return Trainer(
                 max_epochs=FOREVER,
                 accelerator="cpu",
-                precision="bf16-mixed" if config.mixed_precision else "32-true",
+                precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
                 logger=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
@@ -112,6 +112,10 @@ class RecToolsEngine:
             get_trainer_func=trainer,
         )
         self.model.fit(Dataset.construct(self.data))
+
+    def validate(self) -> float:
+        """Returns NDCG@10 of the task's validation as of now."""
+        return ndcg_at_10(self.embed(self.task.validation), self.task)
 
     @torch.no_grad()
     def embed(self, histories: Histories) -> Embeddings:

@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 
-from shopintent.trainer.peers.engine import Engine, OpenEngine, Step, ndcg_at_10
+from shopintent.trainer.peers.engine import Engine, FittingEngine, OpenEngine, Step
 from shopintent.trainer.peers.exchange import (
     EngineConfig,
-    Task,
     load_histories,
     load_task,
     save_embeddings,
@@ -40,7 +39,6 @@ class Slices:
     """Trains for as many seconds as each command says, and validates after each."""
 
     engine: Engine
-    task: Task
     commands: Iterator[Message]
     answer: Answer
     seconds: float = 0.0
@@ -63,7 +61,7 @@ class Slices:
         seconds = time.perf_counter() - self.started
         if seconds < self.seconds:
             return True
-        ndcg = ndcg_at_10(self.engine.embed(self.task.validation), self.task)
+        ndcg = self.engine.validate()
         counted = {"seconds": seconds, "n_targets": self.n_targets}
         self.answer({**counted, "ndcg": ndcg, "done": True})
         command = next(self.commands, None)
@@ -77,8 +75,7 @@ class Slices:
 class Fit:
     """Trains whole epochs until validation gets no better, and goes back to the best."""
 
-    engine: Engine
-    task: Task
+    engine: FittingEngine
     answer: Answer
     max_epochs: int
     patience: int
@@ -101,7 +98,7 @@ class Fit:
         if not (step.last_of_epoch or late):
             return True
         self.n_targets = 0
-        ndcg = ndcg_at_10(self.engine.embed(self.task.validation), self.task)
+        ndcg = self.engine.validate()
         if not self.history or ndcg > max(self.history):
             self.engine.remember()
         self.history.append(ndcg)
@@ -109,25 +106,25 @@ class Fit:
         return not late and len(self.history) < self.max_epochs and since_best < self.patience
 
 
-def serve(
-    engine: Engine, task: Task, folder: Path, commands: Iterator[Message], answer: Answer
-) -> None:
+def serve(engine: Engine, folder: Path, commands: Iterator[Message], answer: Answer) -> None:
     """Fits and embeds, or trains in slices, as the first command says."""
     answer({"versions": list(engine.versions), "done": True})
     for command in commands:
         if command.pop("do") == "slice":
-            Slices(engine, task, commands, answer).run(command)
-        else:
-            fit = Fit(engine, task, answer, **command)
+            Slices(engine, commands, answer).run(command)
+        elif isinstance(engine, FittingEngine):
+            fit = Fit(engine, answer, **command)
             fit.run()
             embeddings = engine.embed(load_histories(folder / HISTORIES_FILE))
             save_embeddings(folder / EMBEDDINGS_FILE, embeddings)
             answer({"history": fit.history, "done": True})
+        else:
+            raise TypeError(f"{type(engine).__name__} trains in slices only")
 
 
 def main() -> None:
-    """Runs the engine of argv[1] on the folder argv[2] until stdin ends."""
-    name, folder = sys.argv[1], Path(sys.argv[2])
+    """Runs an engine, given what comes behind its name and folder, until stdin ends."""
+    name, folder, *arguments = sys.argv[1:]
     # Whatever a library prints must not stand between the answers.
     out, sys.stdout = sys.stdout, sys.stderr
 
@@ -135,11 +132,11 @@ def main() -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
-    config = EngineConfig(**json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    config = EngineConfig(**json.loads(Path(folder, CONFIG_FILE).read_text(encoding="utf-8")))
     torch.set_num_threads(config.n_threads)
-    task = load_task(folder / TASK_FILE)
+    engine = open_engine(name)(load_task(Path(folder, TASK_FILE)), config, *arguments)
     commands = (json.loads(line) for line in iter(sys.stdin.readline, ""))
-    serve(open_engine(name)(task, config), task, folder, commands, answer)
+    serve(engine, Path(folder), commands, answer)
 
 
 def open_engine(name: str) -> OpenEngine:
