@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shopintent.trainer.evaluation import next_product
+from shopintent.trainer.evaluation.baselines import item_knn
 from shopintent.trainer.evaluation.baselines.item_knn import cosine_neighbors, fit_item_knn
 from shopintent.trainer.evaluation.baselines.popular import Popular, PopularLately
 from shopintent.trainer.evaluation.next_product import (
@@ -205,6 +206,17 @@ def test_item_knn_learns_that_shoppers_come_back_to_what_they_saw() -> None:
     knn = fit_item_knn(task_of(histories, n_products=30), seen_filter=False, seed=1)
     assert knn.repeat > 0
     assert (rank_products(knn.task, knn, seen_filter=False).ranks == 0).all()
+
+
+def test_item_knn_counts_the_newest_events_where_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = task_of([[0, 1, 2, 3], [0, 1, 2, 3]], n_products=4)
+    assert cosine_neighbors(task, 0.0).toarray()[0, 1] > 0
+    monkeypatch.setattr(item_knn, "MAX_EVENTS", 4)
+    newest = cosine_neighbors(task, 0.0).toarray()
+    assert newest[1, 2] > 0
+    assert newest[0, 1] == 0
 
 
 def test_item_knn_without_anything_learned_ranks_all_alike() -> None:

@@ -53,8 +53,8 @@ SPLIT = "time"
 VISIT = "session"
 MAX_PREFIXES = 50_000
 """Prefixes that purchases and actions are judged on, and as many that baselines are fitted to."""
-MAX_RANKED = 5_000
-"""Next products ranked over the whole catalog."""
+MAX_RANKED, MIN_RANKED, RANKED_CELLS = 5_000, 500, 1_000_000_000
+"""Next products ranked over the whole catalog; fewer where there are many products."""
 FEW_REPEATS = 0.01
 """With fewer products that come again, a ranking without the products seen is judged too."""
 
@@ -315,7 +315,7 @@ def ranked_products(
 
 
 def next_product_task(held_out: HeldOut) -> tuple[NextProductTask, NDArray[np.int64]]:
-    """Returns the task of at most MAX_RANKED prefixes whose next event is about a product.
+    """Returns the task of some prefixes whose next event is about a product.
 
     Its second part says which prefixes they are.
     """
@@ -323,8 +323,9 @@ def next_product_task(held_out: HeldOut) -> tuple[NextProductTask, NDArray[np.in
     following = np.minimum(judged.ends, len(sequences.event_times) - 1)
     same = judged.ends < sequences.offsets[judged.shoppers + 1]
     asked = np.flatnonzero(same & (sequences.catalog_rows[following] >= 0))
-    if len(asked) > MAX_RANKED:
-        drawn = np.random.default_rng(held_out.seed).choice(asked, MAX_RANKED, replace=False)
+    limit = max_ranked(len(held_out.inputs.product_ids))
+    if len(asked) > limit:
+        drawn = np.random.default_rng(held_out.seed).choice(asked, limit, replace=False)
         asked = np.sort(drawn)
     task = NextProductTask(
         split=SPLIT,
@@ -339,6 +340,11 @@ def next_product_task(held_out: HeldOut) -> tuple[NextProductTask, NDArray[np.in
         targets=sequences.catalog_rows[following[asked]],
     )
     return task, asked
+
+
+def max_ranked(n_products: int) -> int:
+    """Returns how many requests are ranked at most, so that evaluating takes minutes."""
+    return min(MAX_RANKED, max(MIN_RANKED, RANKED_CELLS // n_products))
 
 
 def product_content(inputs: Inputs, products: list[Product]) -> ProductContent:
@@ -382,7 +388,7 @@ def protocol(
         "baselines_learned_from": f"{len(held_out.learned):,} prefixes of earlier visits (at most "
         f"{MAX_PREFIXES:,}, drawn at random) and all earlier events",
         "next_product": "the product of the next event, ranked among the whole catalog; at most "
-        f"{MAX_RANKED:,} requests, drawn at random",
+        f"{max_ranked(info.n_products):,} requests, drawn at random",
         "ties": TIE_ORDER,
         "ranking": notes,
         "seed": run.info.config.seed,

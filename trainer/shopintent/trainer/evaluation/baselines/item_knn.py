@@ -25,8 +25,10 @@ from shopintent.trainer.evaluation.next_product import (
 NEIGHBORS = 200
 MAX_HISTORY = 200
 """Newest events of a shopper that count; without a limit a few long ones would cost the most."""
-MAX_TUNED = 2_000
-"""Requests that fading and repeats are chosen on, drawn at random."""
+MAX_EVENTS = 5_000_000
+"""Newest learned events that count."""
+MAX_TUNED, MIN_TUNED, TUNED_CELLS = 2_000, 100, 30_000_000
+"""Requests that the knobs are chosen on, drawn at random; fewer where there are many products."""
 FADINGS = (0.5, 0.7, 0.85, 1.0)
 REPEATS = (0.0, 0.2, 1.0)
 SHRINKAGES = (0.0, 10.0)
@@ -73,7 +75,8 @@ def fit_item_knn(
 
     What suits a ranking without the products seen does not suit one with them.
     """
-    tuning = last_learned(task).sample(MAX_TUNED, seed)
+    limit = int(np.clip(TUNED_CELLS // task.n_products, MIN_TUNED, MAX_TUNED))
+    tuning = last_learned(task).sample(limit, seed)
     repeats = REPEATS[:1] if seen_filter else REPEATS
     best, highest = Knobs(SHRINKAGES[-1], FADINGS[1], REPEATS[0]), -1.0
     for n, shrinkage in enumerate(SHRINKAGES if len(tuning) else ()):
@@ -113,6 +116,9 @@ def cosine_neighbors(task: NextProductTask, shrinkage: float) -> sparse.csr_arra
 def shopper_products(task: NextProductTask) -> sparse.csr_array:
     """Returns [P, S]: the products of each shopper's newest learned events, fewer counting more."""
     known = np.flatnonzero(task.learned & (task.products >= 0))
+    if len(known) > MAX_EVENTS:
+        newest_first = np.argsort(-task.event_times[known], kind="stable")
+        known = np.sort(known[newest_first[:MAX_EVENTS]])
     owners = task.event_shoppers[known]
     behind = np.searchsorted(owners, owners, side="right")
     newest = behind - np.arange(len(known)) <= MAX_HISTORY
