@@ -82,6 +82,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from shopintent.trainer.data import DatasetError, MappingError, PrepareError
     from shopintent.trainer.data.simulate import SimulationError
     from shopintent.trainer.evaluation.evaluate import EvaluationError
+    from shopintent.trainer.peers.process import PeersError
     from shopintent.trainer.publish import PublishError
     from shopintent.trainer.run import RunError
     from shopintent.trainer.text import TextEncoderError
@@ -89,8 +90,8 @@ def expected_errors() -> tuple[type[Exception], ...]:
 
     return (
         BenchmarkError, CheckpointError, DatasetError, EvaluationError, FileNotFoundError,
-        MappingError, PrepareError, PublishError, ReleaseError, RunError, SimulationError,
-        TextEncoderError, TokenizerError, TrainingDataError,
+        MappingError, PeersError, PrepareError, PublishError, ReleaseError, RunError,
+        SimulationError, TextEncoderError, TokenizerError, TrainingDataError,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markdown import Markdown
 from rich.markup import escape
 
 from shopintent.trainer.config import TrainConfig
@@ -107,6 +108,39 @@ def uci(
     with progress_bars() as progress:
         report = run_uci(folder, replace(config, train=own), progress)
     show(folder, report)
+
+
+@app.command()
+@explained
+def speed(
+    out: Out = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="What each trainer may train.")] = 1.75,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each; they take turns.")] = 2,
+    width: Annotated[int, typer.Option(min=1, help="Width of everybody's network.")] = 64,
+    more: Annotated[
+        bool, typer.Option("--more", help="The others also in bfloat16 and without padding.")
+    ] = False,
+) -> None:
+    """Seconds an epoch, and to the same NDCG, beside RecTools and RecBole: needs `make peers`.
+
+    Everybody trains on Amazon Beauty at once, in turns of some seconds. The rest of the machine
+    should be quiet.
+    """
+    from shopintent.trainer.benchmarks.speed import MORE_SYSTEMS, SpeedConfig, run_speed, table
+    from shopintent.trainer.evaluation.rows import write_metrics
+
+    config = SpeedConfig(minutes=minutes)
+    config = replace(
+        config,
+        engine=replace(config.engine, n_threads=threads, width=width),
+        systems=(*config.systems, *(MORE_SYSTEMS if more else ())),
+    )
+    folder = out or BUILD / "speed"
+    with progress_bars() as progress:
+        result = run_speed(folder, config, progress)
+    written = write_metrics(folder, result.protocol, result.rows)
+    console.print(Markdown(table(result)))
+    console.print(f"the curves and all figures are in [bold]{escape(str(written))}[/]")
 
 
 def run(
