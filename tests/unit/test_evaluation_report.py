@@ -25,7 +25,7 @@ from shopintent.trainer.evaluation.purchase import (
 from shopintent.trainer.evaluation.report import console_tables, write_report
 from shopintent.trainer.evaluation.rows import Row
 from shopintent.trainer.evaluation.sections import Report, headlines, sections
-from shopintent.trainer.evaluation.tables import Column, difference_cell, model_table
+from shopintent.trainer.evaluation.tables import Cell, Column, difference_cell, model_table
 
 N = 300
 MODELS = ("shopintent", "shopintent-sequence-only", "constant", "logistic")
@@ -218,6 +218,20 @@ def test_a_difference_is_called_above_or_below_only_where_its_interval_leaves_ou
     assert cell.mark == mark
     assert ("above" in cell.note or "BELOW" in cell.note) == bool(word)
     assert word in cell.note
+
+
+def test_several_seeds_are_above_only_where_all_their_intervals_are() -> None:
+    def cell(*bounds: tuple[float, float]) -> Cell:
+        rows = [ranked("shopintent", sum(ci) / 2, ci=ci, seed=n) for n, ci in enumerate(bounds)]
+        return difference_cell(rows, metric_of("ndcg"))
+
+    assert cell((0.01, 0.03), (0.02, 0.04)) == Cell("+0.0250", "above, 2 seeds", "above")
+    assert cell((0.01, 0.03), (-0.01, 0.04)) == Cell("+0.0175", "2 seeds", "")
+
+
+def test_a_difference_without_an_interval_is_too_little_to_tell() -> None:
+    row = Row(model="shopintent", metric="pr_auc_minus_x", value=0.5, split="time")
+    assert difference_cell([row], metric_of("pr_auc")) == Cell("+0.5000", "too few to tell", "")
 
 
 def test_the_headline_is_ours_beside_the_best_baseline(report: Report) -> None:

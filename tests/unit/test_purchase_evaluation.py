@@ -118,6 +118,15 @@ def test_next_actions_are_judged_where_they_are_known() -> None:
     assert found(judged, metric="next_action_log_loss_minus_markov").value == 0
 
 
+def test_hardly_any_buyers_have_a_value_without_an_interval_and_no_curve() -> None:
+    labels = np.zeros((N, 1), bool)
+    labels[:9] = True
+    few = Purchases(("session",), labels, np.ones((N, 1), bool))
+    judged = purchase_rows(SAMPLES, few, MODELS[:1])
+    assert found(judged, metric="pr_auc").ci is None
+    assert purchase_curves(SAMPLES, few, MODELS[:1]) == []
+
+
 def test_nothing_known_gives_no_rows() -> None:
     unknown = Purchases(("session",), PURCHASES.labels[:, :1], np.zeros((N, 1), bool))
     assert purchase_rows(SAMPLES, unknown, MODELS) == []

@@ -156,7 +156,7 @@ def purchase_curves(
 ) -> list[PurchaseCurves]:
     """Returns what can be drawn: of every horizon all samples, and those of each length.
 
-    Groups in which everybody or nobody buys are left out; of several fits of a model the first is
+    Groups in which hardly anybody buys are left out; of several fits of a model the first is
     drawn.
     """
     curves = []
@@ -164,7 +164,7 @@ def purchase_curves(
         first = {each.model: each for each in reversed(speaking(said, column))}
         for prefix, name, group in samples.groups(purchases.known[:, column]):
             labels = purchases.labels[group, column]
-            if name != ALL or not 0 < labels.sum() < len(labels):
+            if name != ALL or min(labels.sum(), (~labels).sum()) < MIN_TOLD_APART:
                 continue
             models = {
                 model: curve_of(each.probabilities[group, column], labels)

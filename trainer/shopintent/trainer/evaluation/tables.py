@@ -153,25 +153,26 @@ def difference_table(
 def difference_cell(rows: Sequence[Row], metric: Metric) -> Cell:
     """Returns "above" or "BELOW" as far as the interval tells, with the difference.
 
-    Above is better, even where the number is lower. Of several seeds the mean is told.
+    Above is better, even where the number is lower. Of several seeds the mean is told, and called
+    what all of their intervals say.
     """
     if not rows:
         return Cell("-")
-    value = statistics.fmean(row.value for row in rows)
-    text = number(value, metric, sign=True)
-    if len(rows) > 1 or rows[0].ci is None:
-        spread = f", {len(rows)} seeds" if len(rows) > 1 else ""
-        return Cell(text, f"{verdict(value, metric)}{spread}")
-    low, high = rows[0].ci
-    interval = f"{number(low, metric, sign=True)} to {number(high, metric, sign=True)}"
-    if low <= 0 <= high:
-        return Cell(text, interval)
-    better = verdict(value, metric)
-    return Cell(text, f"{better}, {interval}", better.lower())
+    text = number(statistics.fmean(row.value for row in rows), metric, sign=True)
+    said = {verdict(row, metric) for row in rows}
+    (word,) = said if len(said) == 1 else ("",)
+    if len(rows) > 1:
+        note = f"{len(rows)} seeds"
+    elif rows[0].ci is None:
+        note = "too few to tell"
+    else:
+        low, high = (number(bound, metric, sign=True) for bound in rows[0].ci)
+        note = f"{low} to {high}"
+    return Cell(text, f"{word}, {note}" if word else note, word.lower())
 
 
-def verdict(value: float, metric: Metric) -> str:
-    """Returns whether a difference is to our good."""
-    if value == 0:
-        return "equal"
-    return "above" if (value > 0) == (metric.better != LOW) else "BELOW"
+def verdict(row: Row, metric: Metric) -> str:
+    """Returns whether a difference is to our good, or nothing where its interval holds 0."""
+    if row.ci is None or row.ci[0] <= 0 <= row.ci[1]:
+        return ""
+    return "above" if (row.value > 0) == (metric.better != LOW) else "BELOW"
