@@ -180,6 +180,42 @@ def test_how_a_visit_ends_is_unknown_while_it_may_go_on() -> None:
         assert prefixes.purchase_labels[0, 0]
 
 
+def test_where_the_log_ends_the_last_visits_end_too() -> None:
+    sequences = sequences_of([[Did(1000, VIEW, 2), Did(1500, BUY, 2)]])
+    prefixes = visit_prefixes(
+        sequences,
+        lengths=(1, 2),
+        visits_from=0,
+        visits_until=1501,
+        observed_until=1500,
+        horizons_s=HORIZONS_S,
+        session_gap_s=GAP_S,
+        cut_before_purchase=False,
+        log_ends=True,
+    )
+    assert prefixes.purchase_known[:, 0].tolist() == [True, True]
+    assert not prefixes.purchase_known[:, 1].any()
+
+
+def test_a_visit_is_undecided_from_its_first_event_to_its_first_purchase() -> None:
+    again = [Did(50_000, VIEW, 4)]
+    prefixes = cut(sequences_of([VISIT + again]), (ARRIVAL, 1, 2, 3), Limits())
+    undecided = {
+        (int(asked), int(length)): bool(each)
+        for asked, length, each in zip(
+            prefixes.request_times, prefixes.lengths, prefixes.undecided, strict=True
+        )
+    }
+    assert undecided == {
+        (100, ARRIVAL): False,
+        (100, 1): True,
+        (200, 2): True,
+        (300, 3): False,
+        (50_000, ARRIVAL): False,
+        (50_000, 1): True,
+    }
+
+
 def test_a_label_is_unknown_when_the_log_ends_within_its_horizon() -> None:
     sequences = sequences_of([[Did(1000, VIEW, 2)]])
     for until, known in ((1599, [False, False]), (1600, [True, False]), (31_000, [True, True])):

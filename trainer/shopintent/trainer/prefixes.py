@@ -83,7 +83,7 @@ def visit_prefixes(
     kept = asked < visits_until
     within = asked[:, None] + np.array(horizons_s)
     in_visit = next_purchases(sequences, ends) < behind[visits]
-    visit_over = times[behind[visits] - 1] + session_gap_s
+    visit_over = times[behind[visits] - 1] + (0 if log_ends else session_gap_s)
     prefixes = Prefixes(
         shoppers=np.searchsorted(sequences.offsets, first, side="right") - 1,
         ends=ends,

@@ -114,13 +114,12 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Report:
     held_out = HeldOut(run, inputs, learned, judged, samples, predictions)
     bought, purchases, said = purchase_answers(held_out, on_progress)
     products = ranked_products(held_out, product_content(inputs, catalog.products), on_progress)
-    on_progress("drawing shoppers again", 0, 3)
-    rows = purchase_rows(bought, purchases, said)
-    on_progress("drawing shoppers again", 1, 3)
+    rows = purchase_rows(bought, purchases, said, on_progress)
+    on_progress("judging other answers", 0, 2)
     rows += action_rows(samples, judged.next_actions, action_answers(held_out))
-    on_progress("drawing shoppers again", 2, 3)
+    on_progress("judging other answers", 1, 2)
     rows += expectation_rows(held_out, dataset)
-    on_progress("drawing shoppers again", 3, 3)
+    on_progress("judging other answers", 2, 2)
     info = dataset.info
     return Report(
         title=f"Evaluation on {info.mapping}",
@@ -147,6 +146,7 @@ def prefixes(run: Run, dataset: Dataset, sequences: Sequences, *, held_out: bool
         horizons_s=run.info.horizons_s,
         session_gap_s=run.info.model.session_gap_s,
         cut_before_purchase=False,
+        log_ends=held_out,
     )
 
 
