@@ -54,9 +54,13 @@ def visit_prefixes(
     horizons_s: tuple[int, ...],
     session_gap_s: int,
     cut_before_purchase: bool,
+    log_ends: bool = False,
 ) -> Prefixes:
     """Returns the prefixes of every visit that starts in [visits_from, visits_until), or of
     MAX_VISITS of them.
+
+    Whether a visit buys is known when it surely is over; where the log ends at `observed_until`,
+    as `log_ends` says, the last visits are taken to end there too.
 
     To judge, a visit is cut before its first purchase: what follows an order is no prediction. A
     server is asked then too, so the head learns from all.
