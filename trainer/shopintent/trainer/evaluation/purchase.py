@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from shopintent.trainer.data.progress import Progress, silent
 from shopintent.trainer.evaluation.bootstrap import Estimate, bootstrap
 from shopintent.trainer.evaluation.comparison import Judged, difference_rows, rows_of
 from shopintent.trainer.evaluation.metrics import of_actions, of_probabilities, reliability
@@ -90,14 +91,19 @@ class PurchaseCurves:
     models: Mapping[str, ModelCurve]
 
 
-def purchase_rows(samples: Samples, purchases: Purchases, said: Sequence[Said]) -> list[Row]:
+def purchase_rows(
+    samples: Samples,
+    purchases: Purchases,
+    said: Sequence[Said],
+    on_progress: Progress = silent,
+) -> list[Row]:
     """Returns the rows of every model; one that says nothing of a horizon has no rows of it."""
     rows = []
     for column, horizon in enumerate(purchases.horizons):
         known, models = purchases.known[:, column], speaking(said, column)
-        if not known.any():
-            continue
-        for prefix, name, group in samples.groups(known):
+        groups = list(samples.groups(known)) if known.any() else []
+        for n, (prefix, name, group) in enumerate(groups):
+            on_progress(f"judging purchases, {horizon}", n + 1, len(groups))
             labels, shoppers = purchases.labels[group, column], samples.shoppers[group]
             judged = [
                 Judged(
