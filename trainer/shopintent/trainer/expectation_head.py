@@ -28,7 +28,7 @@ from shopintent.trainer.trees import Trees, grow, load_trees
 MIN_TARGETS = 50
 MIN_SHOPPERS = 20
 """With fewer orders, or of fewer shoppers, nothing is expected."""
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the L2 penalty on standardized inputs, sklearn's alpha, for targets of mean 1."""
 TREE_COUNTS = (0, 40, 80, 160)
 TREE_LEAVES = 15
