@@ -16,6 +16,7 @@ from shopintent.trainer import train as training
 from shopintent.trainer.data import Dataset
 from shopintent.trainer.data.prepared import EVENTS_FILE, INFO_FILE
 from shopintent.trainer.data.progress import silent
+from shopintent.trainer.evaluation import bootstrap
 from shopintent.trainer.evaluation import evaluate as evaluating
 from shopintent.trainer.evaluation.evaluate import EvaluationError, evaluate
 from shopintent.trainer.evaluation.report import write_report
@@ -35,6 +36,13 @@ def exported_encoder(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
             (folder / file).write_bytes((trained.run.folder / file).read_bytes())
 
     monkeypatch.setattr(training, "export_text_encoder", copy)
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws shoppers often enough for intervals, and no more."""
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 30)
+    monkeypatch.setattr(bootstrap, "MIN_RESAMPLES", 30)
 
 
 def changed(trained: Trained, folder: Path, events: pl.DataFrame) -> Dataset:
@@ -119,6 +127,7 @@ def test_product_rows_carry_codes_of_their_texts(trained: Trained) -> None:
     assert alike[same_shelf].mean() > 3 * alike[pairs].mean()
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_an_evaluation_judges_held_out_visits_beside_its_baselines(
     trained: Trained, tmp_path: Path
 ) -> None:
@@ -141,6 +150,7 @@ def test_an_evaluation_judges_held_out_visits_beside_its_baselines(
     assert (tmp_path / "report.html").stat().st_size > 50_000
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_held_out_part_without_purchases_can_be_judged(trained: Trained, tmp_path: Path) -> None:
     events = trained.dataset.events().collect()
     late = pl.col("event_time") >= trained.run.info.cut_time
@@ -162,6 +172,7 @@ def test_a_held_out_part_without_purchases_can_be_judged(trained: Trained, tmp_p
     assert "0 of which buy" in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_no_more_is_judged_than_the_limits_say(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
