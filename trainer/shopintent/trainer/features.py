@@ -175,9 +175,8 @@ def earlier_purchases(seen: Seen) -> Features:
     """How readily this shopper bought in visits before this one."""
     earlier = seen.seen & ~seen.in_visit
     bought = earlier & seen.of_type(PURCHASE)
-    firsts = bought & ~repeated(seen.visit, bought)
     n_events, n_visits = total(earlier), earlier_visits(seen)
-    n_bought, n_buying = total(bought), total(firsts)
+    n_bought, n_buying = total(bought), different(occurrences(seen.visit, bought), bought)
     return {
         "purchases an event": drawn(n_bought, n_events, PRIOR_EVENTS),
         "purchases a visit": drawn(n_bought, n_visits, PRIOR_VISITS),
@@ -208,26 +207,27 @@ def earlier_visits(seen: Seen) -> Tensor:
     return torch.where(seen.n_seen.squeeze(1) > 0, begun, 0).float()
 
 
-def repeated(values: Tensor, mask: Tensor) -> Tensor:
-    """Returns [B, T]: whether an event before in the mask has the same value."""
-    return repeats(values, mask) > 0
+def alike(values: Tensor) -> Tensor:
+    """Returns [B, T, T] float: which two events have the same value."""
+    small = values.int()
+    return (small.unsqueeze(2) == small.unsqueeze(1)).float()
 
 
-def repeats(values: Tensor, mask: Tensor) -> Tensor:
-    """Returns [B, T]: how many events before in the mask have the same value."""
-    position = torch.arange(values.shape[1], device=values.device)
-    before = position < position.unsqueeze(1)  # [T, T]
-    same = values.unsqueeze(2) == values.unsqueeze(1)  # [B, T, T]
-    return (same & before & mask.unsqueeze(1)).sum(2)
+def occurrences(values: Tensor, mask: Tensor) -> Tensor:
+    """Returns [B, T] float: how many events of the mask have the value of each event."""
+    return (alike(values) @ mask.float().unsqueeze(2)).squeeze(2)
+
+
+def different(times_seen: Tensor, mask: Tensor) -> Tensor:
+    """Returns [B] float: how many different values there are, given `occurrences` in the mask."""
+    return torch.where(mask, 1.0 / times_seen.clamp(min=1.0), 0.0).sum(1).round()
 
 
 def open_carts(seen: Seen) -> Features:
     """What was put into the cart and not bought since."""
-    products = seen.field(PRODUCT)
-    bought = seen.of_type(PURCHASE)
-    # Reading the events from the end, "before" is later.
-    later = repeated(products.flip(1), bought.flip(1)).flip(1)
-    waiting = seen.seen & seen.of_type(ADD_TO_CART) & ~later
+    bought = seen.of_type(PURCHASE).float().unsqueeze(2)
+    bought_later = (alike(seen.field(PRODUCT)).triu(1) @ bought).squeeze(2) > 0
+    waiting = seen.seen & seen.of_type(ADD_TO_CART) & ~bought_later
     at_hand = waiting & same_as_last(seen, PRODUCT)
     return {
         "in the cart": torch.log1p(total(waiting)),
@@ -249,12 +249,14 @@ def this_visit(seen: Seen) -> Features:
         "mean gap": torch.log1p(duration / length.clamp(min=1)),
         "since the last event": torch.log1p(seen.at_last(seen.age).squeeze(1).float()),
     }
-    for name, field in (("products", PRODUCT), ("categories", CATEGORY)):
-        ids = seen.field(field)
-        different = total(seen.in_visit & ~repeated(ids, seen.in_visit))
-        named[f"different {name} an event"] = different / length.clamp(min=1)
-    again = repeats(seen.field(PRODUCT), seen.in_visit & (seen.field(PRODUCT) > UNKNOWN))
-    named["most events about one product"] = torch.where(seen.in_visit, again, 0).amax(1).float()
+    products, categories = (
+        occurrences(seen.field(field), seen.in_visit) for field in (PRODUCT, CATEGORY)
+    )
+    each = length.clamp(min=1)
+    named["different products an event"] = different(products, seen.in_visit) / each
+    named["different categories an event"] = different(categories, seen.in_visit) / each
+    known = seen.in_visit & (seen.field(PRODUCT) > UNKNOWN)
+    named["most events about one product"] = torch.where(known, products - 1, 0).amax(1)
     named["events in the same category in a row"] = torch.log1p(streak(seen))
     return named
 
