@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from shopintent.behavior import Behavior
 from shopintent.behavior.tokenizer import EVENT_FIELDS
-from shopintent.trainer.ablation import ablations, mean_texts
+from shopintent.trainer.ablation import ablate, ablations, mean_texts
+from shopintent.trainer.data.progress import silent
+from shopintent.trainer.prefixes import visit_prefixes
 from shopintent.trainer.purchase_head import PurchaseRequests
+from support.learning import GAP_S, make_run, random_shoppers, sequences_of
 from support.small_tokenizer import small_tokenizer
 
 WIDTH, N_FEATURES = 2, 2
@@ -49,6 +54,27 @@ def test_only_who_reads_what_tells_can_tell(column: int, knowing: set[str]) -> N
     assert set(apart) == {"sequence-only", "text-only", "structured-only", "fused"}
     for name, distance in apart.items():
         assert (distance > 0.3) == (name in knowing), name
+
+
+def test_a_run_is_taken_apart_for_every_prefix_and_column(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    sequences = sequences_of(random_shoppers(30, seed=1))
+    sequences.tokens[:, 1:] = 0  # The run's tokenizer knows other products.
+    prefixes = visit_prefixes(
+        sequences,
+        lengths=(1, 2, 3),
+        visits_from=0,
+        visits_until=10**9,
+        observed_until=10**9,
+        horizons_s=run.info.horizons_s,
+        session_gap_s=GAP_S,
+        cut_before_purchase=False,
+    )
+    found = ablate(run, sequences, prefixes, prefixes.take(np.arange(7)), silent)
+    assert set(found) == {"sequence-only", "text-only", "structured-only", "fused"}
+    for said in found.values():
+        assert said.shape == (7, 3)
+        assert ((said > 0) & (said < 1)).all()
 
 
 def test_texts_are_the_mean_of_what_their_codes_stand_for() -> None:

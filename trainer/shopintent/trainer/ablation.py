@@ -9,16 +9,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from shopintent.behavior import Behavior, BehaviorTokenizer
 from shopintent.behavior.codebook import LEVELS
+from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.logistic import sigmoid
+from shopintent.trainer.predict import head_inputs
+from shopintent.trainer.prefixes import Prefixes
 from shopintent.trainer.purchase_head import PurchaseRequests
+from shopintent.trainer.run import Run
+from shopintent.trainer.sequences import Sequences
 from shopintent.trainer.stack import fit_alone
 
 FIRST_CODE = 2
 """The column of an event's tokens that holds the first code of its text."""
+
+
+def ablate(
+    run: Run,
+    sequences: Sequences,
+    learned: Prefixes,
+    judged: Prefixes,
+    on_progress: Progress,
+) -> dict[str, NDArray[np.float64]]:
+    """Returns [M, C] probabilities of every variant for M judged prefixes.
+
+    They are fitted to the learned prefixes; a column is this visit, the others are the horizons.
+    """
+
+    def seen(prefixes: Prefixes) -> tuple[NDArray[np.float32], ...]:
+        behaviors = prefixes.behaviors(sequences)
+        inputs = head_inputs(
+            run.network, run.heads, run.tokenizer, behaviors, prefixes.request_times, on_progress
+        )
+        readable, features = run.heads.read(torch.tensor(inputs))
+        return readable.numpy(), features.numpy(), mean_texts(run.tokenizer, behaviors)
+
+    readable, features, texts = seen(learned)
+    asked, _, asked_texts = seen(judged)
+    requests = PurchaseRequests.of(learned, readable, features)
+    return ablations(requests, texts, asked, asked_texts, d_model=run.heads.config.d_model)
 
 
 def ablations(
