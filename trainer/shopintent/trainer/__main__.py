@@ -188,6 +188,10 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="A prepared dataset. Default: the one it was trained on.")
     ] = None,
+    ablation: Annotated[
+        bool,
+        typer.Option(help="Judge the parts of the purchase head alone too; takes a minute or so."),
+    ] = False,
 ) -> None:
     """Judge a run on visits it never saw, beside its baselines; with plots, in RUN/evaluation."""
     from shopintent.trainer.data import Dataset
@@ -198,7 +202,7 @@ def evaluate(
     opened = Run.open(run)
     dataset = Dataset.open(data or Path(opened.info.dataset))
     with progress_bars() as progress:
-        report = evaluate_run(opened, dataset, progress)
+        report = evaluate_run(opened, dataset, progress, ablation=ablation)
         folder = run / "evaluation"
         write_report(folder, report)
     for table in console_tables(report):

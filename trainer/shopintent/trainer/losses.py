@@ -62,12 +62,14 @@ class FusedCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), device=queries.device)
         for start in range(0, len(q), CHUNK):
             rows = slice(start, start + CHUNK)
-            scores = (q[rows] @ p.T).float() - log_inclusion
+            scores = (q[rows] @ p.T).float().sub_(log_inclusion)
             own = targets[rows, None]
-            log_sum = scores.logsumexp(1, keepdim=True)
-            loss += (log_sum - scores.gather(1, own)).sum()
-            # The gradient of the scores, in their place: softmax minus one at the target.
-            grad = scores.sub_(log_sum).exp_()
+            # Scores become their softmax in their place, less one at the target: their gradient.
+            scores -= scores.amax(1, keepdim=True)
+            wanted = scores.gather(1, own)
+            total = scores.exp_().sum(1, keepdim=True)
+            loss += (total.log() - wanted).sum()
+            grad = scores.div_(total)
             grad.scatter_add_(1, own, torch.full_like(own, -1, dtype=grad.dtype))
             grad = grad.to(precision)
             queries_grad[rows] = grad @ p

@@ -49,7 +49,7 @@ def run_intent(
     reports = []
     for config in configs:
         run = train(dataset, config, folder / f"run-{config.seed}", on_progress)
-        reports.append(evaluate(run, dataset, on_progress))
+        reports.append(evaluate(run, dataset, on_progress, ablation=True))
     first, *others = reports
     rows = [*first.rows, *(row for other in others for row in other.rows if is_ours(row.model))]
     protocol = {

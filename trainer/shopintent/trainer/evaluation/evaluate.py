@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shopintent.artifacts import signature
 from shopintent.behavior import Product
+from shopintent.trainer.ablation import ablate
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.evaluation import bootstrap
@@ -86,10 +87,13 @@ class HeldOut:
         return self.run.info.config.seed
 
 
-def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Report:
+def evaluate(
+    run: Run, dataset: Dataset, on_progress: Progress, *, ablation: bool = False
+) -> Report:
     """Judges the run on the visits that start in the held-out time.
 
-    Raises EvaluationError when there are none.
+    With `ablation`, the parts of the purchase head are fitted and judged alone too. Raises
+    EvaluationError when there are no such visits.
     """
     encoder = TextEncoder.open(run.folder)
     catalog = load_catalog(dataset, known_before(run.info.cut_time))
@@ -113,6 +117,8 @@ def evaluate(run: Run, dataset: Dataset, on_progress: Progress) -> Report:
     samples = samples_of(run, inputs.sequences, judged)
     held_out = HeldOut(run, inputs, learned, judged, samples, predictions)
     bought, purchases, said = purchase_answers(held_out, on_progress)
+    if ablation:
+        said += ablated_answers(held_out, on_progress)
     products = ranked_products(held_out, product_content(inputs, catalog.products), on_progress)
     rows = purchase_rows(bought, purchases, said, on_progress)
     on_progress("judging other answers", 0, 2)
@@ -182,6 +188,13 @@ def purchase_answers(
         *fitted_answers(held_out, learned, judged, on_progress),
     ]
     return samples_of(run, held_out.sequences, judged), purchases, said
+
+
+def ablated_answers(held_out: HeldOut, on_progress: Progress) -> list[Said]:
+    """Returns what sequence, text and structured features say alone, and fused."""
+    judged = held_out.prefixes.take(held_out.prefixes.undecided)
+    parts = ablate(held_out.run, held_out.sequences, held_out.learned, judged, on_progress)
+    return [Said(f"{OURS}-{name}", said, held_out.seed) for name, said in parts.items()]
 
 
 def constant_answer(learned: Prefixes, n_judged: int) -> Said:
