@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.behavior.vocabulary import UNKNOWN
 from shopintent.trainer.batches import Batch, Batches, cut_windows
 from shopintent.trainer.export import ServedIntent
@@ -126,14 +127,18 @@ def test_embeddings_have_length_one() -> None:
 
 def test_a_cold_start_gets_probabilities() -> None:
     served = ServedIntent(make_network(), make_heads())
-    empty = torch.zeros(1, MODEL.max_events, len(FIELD_SIZES), dtype=torch.int32)
+    empty = torch.zeros(1, MODEL.max_events, len(EVENT_FIELDS), dtype=torch.int32)
     times = torch.zeros(1, MODEL.max_events, dtype=torch.int64)
     with torch.no_grad():
-        actions, purchases, embedding = served(empty, times, torch.tensor([[1_700_000_000]]))
-    assert float(actions.sum()) == pytest.approx(1.0)
-    assert bool(((actions > 0) & (actions < 1)).all())
-    assert bool(((purchases > 0) & (purchases < 1)).all())
-    assert float(embedding.norm()) == pytest.approx(1.0)
+        told = served(empty, times, torch.tensor([[1_700_000_000]]))
+    assert told.next_actions.sum().item() == pytest.approx(1.0)
+    for each in (
+        told.next_actions,
+        told.purchases,
+        told.visit_purchase,
+    ):
+        assert bool(((each > 0) & (each < 1)).all())
+    assert told.behavior_embedding.norm().item() == pytest.approx(1.0)
 
 
 def test_a_network_as_it_starts_leans_to_the_product_seen_last() -> None:
