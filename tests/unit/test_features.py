@@ -192,3 +192,22 @@ def test_a_request_before_its_last_event_counts_as_asked_at_that_event() -> None
     early, late = ours(events, NOW + 30), ours(events, NOW + 60)
     assert early["since last: purchase"] == late["since last: purchase"] == 0
     assert early["this visit: purchase"] == late["this visit: purchase"] > 0
+
+
+def test_products_no_release_knows_are_told_apart() -> None:
+    """A shopper who comes back to a new product is not one who goes on to another."""
+    words = ("view-product",)
+    names = feature_names(words)
+
+    def of(products: list[int]) -> dict[str, float]:
+        events = torch.zeros(1, len(products), len(EVENT_FIELDS), dtype=torch.int64)
+        events[0, :, 0], events[0, :, 1] = FIRST, torch.tensor(products)
+        times = torch.arange(len(products)).unsqueeze(0)
+        row = structured_features(
+            events, times, times[:, -1:], event_types=words, session_gap_s=1800
+        )
+        return dict(zip(names, row[0].tolist(), strict=True))
+
+    assert of([-5, -5]) == of([FIRST, FIRST])
+    assert of([-5, -6]) == of([FIRST, FIRST + 1])
+    assert of([-5, -5]) != of([-5, -6])

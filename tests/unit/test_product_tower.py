@@ -83,6 +83,14 @@ def test_a_new_product_is_its_text_and_another_text_another_product(
     assert torch.allclose(by_codes[0], by_codes[1])
 
 
+def test_strangers_are_their_text_like_any_unknown_product(tower: ProductTower) -> None:
+    tower.eval().fold()
+    unknown, stranger = known()[:1].clone(), known()[:1].clone()
+    unknown[:, 0], stranger[:, 0] = UNKNOWN, -123_456
+    with torch.no_grad():
+        assert torch.equal(tower.describe(unknown), tower.describe(stranger))
+
+
 def test_what_has_neither_id_nor_text_is_nothing(tower: ProductTower) -> None:
     none = torch.zeros(1, 7, dtype=torch.int64)
     with torch.no_grad():

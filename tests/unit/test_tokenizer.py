@@ -20,7 +20,7 @@ from shopintent.behavior import (
 )
 from shopintent.behavior.codebook import ContentCodebook
 from shopintent.behavior.tokenizer import EVENT_FIELDS, FORMAT_VERSION
-from shopintent.behavior.vocabulary import UNKNOWN
+from shopintent.behavior.vocabulary import UNKNOWN, stranger
 from shopintent.behavior.word_tokens import EventColumns
 from support.small_tokenizer import PRODUCTS, TEXT_EMBEDDINGS, small_tokenizer
 
@@ -61,8 +61,21 @@ def test_every_id_fits_the_table_it_is_looked_up_in(given_events: list[Event]) -
     assert behavior.event_times.dtype == np.int64
     sizes = list(TOKENIZER.sizes.values())
     assert tuple(TOKENIZER.sizes) == EVENT_FIELDS[:-1]
-    assert (behavior.tokens >= 0).all()
+    strangers = behavior.tokens[:, 1] < 0
+    assert (np.delete(behavior.tokens, 1, axis=1) >= 0).all()
     assert (behavior.tokens[:, :-1] < sizes).all()
+    ids = [each.product_id for each in sorted(given_events, key=lambda each: each.event_time)]
+    unknown = [bool(each) and TOKENIZER.products.lookup(each) == UNKNOWN for each in ids]
+    assert strangers.tolist() == unknown
+
+
+def test_strangers_are_told_apart_and_known_again_in_any_process() -> None:
+    first, second, again = (
+        TOKENIZER.encode([Event("view-product", 0, each)]).tokens[0, 1]
+        for each in ("new-a", "new-b", "new-a")
+    )
+    assert first == again != second
+    assert first == -1 - 670_649_588
 
 
 @given(given_events=events)
@@ -106,7 +119,7 @@ def test_a_trained_product_and_the_same_product_new_differ_only_in_the_id() -> N
         new = TOKENIZER.encode(
             [Event("view-product", 0, "new")], unseen_products={"new": row}
         ).tokens[0]
-        assert new.tolist() == [known[0], UNKNOWN, *known[2:]]
+        assert new.tolist() == [known[0], stranger("new"), *known[2:]]
         assert TOKENIZER.encode_product(product.product_id, row).tolist() == known[1:-1].tolist()
 
 

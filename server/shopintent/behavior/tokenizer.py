@@ -2,7 +2,8 @@
 
 An event is nine integers: what was done, to which product, the product's content (three codes of
 its text, category, brand, price bucket), and how many units. Time travels beside them, in seconds.
-A product that did not exist in training has the unknown id and its own content.
+A product that did not exist in training has its own content, and in place of an id a number below
+0: no model knows it, but coming back to it can be told from going on to another.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 from shopintent.behavior.codebook import LEVELS, ContentCodebook
 from shopintent.behavior.events import SEARCH, VIEW_CATEGORY, Event
 from shopintent.behavior.products import Product, category_and_ancestors, price_in_units
-from shopintent.behavior.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
+from shopintent.behavior.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary, stranger
 from shopintent.behavior.word_tokens import EventColumns, WordTokens
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Bump it when the ids of any event change; artifacts of another version are refused."""
 
 PRODUCT_FIELDS = ("product", "code_1", "code_2", "code_3", "category", "brand", "price_bucket")
@@ -157,6 +158,7 @@ class BehaviorTokenizer:
         products[:, 0] = ids
         products[:, 1:] = self.product_table[ids]
         for position in np.flatnonzero(ids == UNKNOWN).tolist():
+            products[position, 0] = stranger(product_ids[position])
             products[position, 1:] = unseen.get(product_ids[position], 0)
         queries = np.zeros((len(search_queries), LEVELS), dtype=np.int32)
         for position, query in enumerate(search_queries):

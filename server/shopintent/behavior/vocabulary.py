@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,14 @@ from functools import cached_property
 PADDING = 0
 UNKNOWN = 1
 FIRST = 2
+
+
+def stranger(word: str) -> int:
+    """Returns a number below 0 that tells a word no vocabulary holds from others of its kind.
+
+    It is a hash (CRC-32): two strangers are alike only by a chance of one in two billion.
+    """
+    return -1 - (zlib.crc32(word.encode()) & 0x7FFFFFFF)
 
 
 @dataclass(frozen=True)

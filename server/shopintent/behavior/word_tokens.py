@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopintent.behavior.codebook import LEVELS
-from shopintent.behavior.vocabulary import UNKNOWN
+from shopintent.behavior.vocabulary import PADDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class WordTokens:
         searches = self.searches[events.event_types]
         views = self.category_views[events.event_types]
         # A search is about its words and no product, whose content only a release may know.
-        tokens[(searches | views) & (tokens[:, 1] == UNKNOWN), 2:-1] = 0
+        tokens[(searches | views) & (tokens[:, 1] < PADDING), 2:-1] = 0
         tokens[searches, 2 : 2 + LEVELS] = self.search_queries[events.search_queries[searches]]
         tokens[views, 2 + LEVELS] = self.categories[events.categories[views]]
         return tokens

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from shopintent.behavior.events import ADD_TO_CART, PURCHASE
 from shopintent.behavior.tokenizer import EVENT_FIELDS
-from shopintent.behavior.vocabulary import FIRST, UNKNOWN
+from shopintent.behavior.vocabulary import FIRST, PADDING, UNKNOWN
 
 HOUR_S, DAY_S = 3_600, 86_400
 NEVER_S = 400 * DAY_S
@@ -159,10 +159,15 @@ def counts(seen: Seen) -> Features:
 
 
 def same_as_last(seen: Seen, field: int) -> Tensor:
-    """Returns [B, T]: whether an event has the same known id as the last one."""
+    """Returns [B, T]: whether an event has the same id as the last one."""
     ids = seen.field(field)
     last = seen.at_last(ids)
-    return seen.seen & (ids == last) & (last > UNKNOWN)
+    return seen.seen & (ids == last) & told(last)
+
+
+def told(ids: Tensor) -> Tensor:
+    """Returns which ids stand for one thing only: known ones, and strangers below 0."""
+    return (ids < PADDING) | (ids > UNKNOWN)
 
 
 def recency(seen: Seen) -> Features:
@@ -255,7 +260,7 @@ def this_visit(seen: Seen) -> Features:
     each = length.clamp(min=1)
     named["different products an event"] = different(products, seen.in_visit) / each
     named["different categories an event"] = different(categories, seen.in_visit) / each
-    known = seen.in_visit & (seen.field(PRODUCT) > UNKNOWN)
+    known = seen.in_visit & told(seen.field(PRODUCT))
     named["most events about one product"] = torch.where(known, products - 1, 0).amax(1)
     named["events in the same category in a row"] = torch.log1p(streak(seen))
     return named

@@ -74,6 +74,7 @@ class ProductTower(nn.Module):
     def describe(self, tokens: Tensor, text_embeddings: Tensor | None = None) -> Tensor:
         """Returns [..., D]. Without text embeddings, texts are what the codes say of them."""
         ids, codes = tokens[..., 0], tokens[..., 1 : 1 + LEVELS]
+        ids = torch.where(ids < 0, UNKNOWN, ids)  # strangers differ in nothing but their content
         if self.training:
             hidden = torch.rand(ids.shape, device=ids.device) < self.id_dropout
             ids = torch.where(hidden & (ids > UNKNOWN), UNKNOWN, ids)

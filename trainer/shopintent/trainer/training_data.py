@@ -19,8 +19,8 @@ from shopintent.trainer.sequences import Sequences
 from shopintent.trainer.splits import Span, TimeSplit
 from shopintent.trainer.text import TextEncoder
 
-HORIZONS_S = (1_800, 86_400, 604_800)
-"""Half an hour, a day, a week: those that fit into the log are predicted."""
+HORIZONS_S = (3_600, 86_400, 604_800)
+"""An hour, a day, a week: those that fit into the log are predicted."""
 POPULAR_S = 604_800
 """Popular means popular in the newest week."""
 MIN_SHOPPERS = 20
