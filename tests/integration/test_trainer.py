@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from shopintent.behavior.vocabulary import UNKNOWN
-from shopintent.trainer import train as training
+from shopintent.trainer import fit_network as fitting
 from shopintent.trainer.data import Dataset
 from shopintent.trainer.data.prepared import EVENTS_FILE, INFO_FILE
 from shopintent.trainer.data.progress import silent
@@ -35,7 +35,7 @@ def exported_encoder(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
         for file in (MODEL_FILE, TOKENIZER_FILE, CACHE_FILE):
             (folder / file).write_bytes((trained.run.folder / file).read_bytes())
 
-    monkeypatch.setattr(training, "export_text_encoder", copy)
+    monkeypatch.setattr(fitting, "export_text_encoder", copy)
 
 
 @pytest.fixture

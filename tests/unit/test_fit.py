@@ -9,7 +9,7 @@ import pytest
 
 from shopintent.behavior import BehaviorTokenizer, Event, Product
 from shopintent.behavior.codebook import LEVELS
-from shopintent.behavior.vocabulary import FIRST, UNKNOWN
+from shopintent.behavior.vocabulary import FIRST, stranger
 from shopintent.trainer.fit import PRICE_BUCKETS, fit_codebook, fit_price_edges, fit_tokenizer
 from support import shop as shops
 
@@ -46,9 +46,9 @@ def test_a_category_is_known_with_all_its_ancestors() -> None:
     assert "" not in words
 
 
-def test_an_unknown_product_has_the_unknown_id() -> None:
+def test_an_unknown_product_is_a_stranger_without_content() -> None:
     behavior = tokenizer().encode([Event("view-product", 1, "new")])
-    assert behavior.tokens[0, 1] == UNKNOWN
+    assert behavior.tokens[0, 1] == stranger("new")
     assert not behavior.tokens[0, 2:-1].any()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from shopintent.behavior.vocabulary import stranger
 from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1.product_pb2 import AVAILABILITY_IN_STOCK, PRODUCT_VIEW_FULL
@@ -256,7 +257,7 @@ async def test_a_product_unseen_in_training_counts_by_its_content(served: Served
     # p35 is in the catalog but not in the vocabulary.
     await served.recommendation.PredictIntent(pb.PredictIntentRequest(recent_events=[view("p35")]))
     row = served.outside.model.behaviors[-1].tokens[0]
-    assert row[1] == 1
+    assert row[1] == stranger("p35")
     assert row[2:-1].tolist() == served.outside.index.products["p35"].content.tolist()
 
 

@@ -49,7 +49,7 @@ def ablate(
 
     readable, features, texts = seen(learned)
     asked, _, asked_texts = seen(judged)
-    requests = PurchaseRequests.of(learned, readable, features)
+    requests = PurchaseRequests.of(learned, readable, features, fresh_from=0)
     return ablations(requests, texts, asked, asked_texts, d_model=run.heads.config.d_model)
 
 

@@ -164,16 +164,19 @@ def fit_heads(
     prefixes: Prefixes,
     inputs: NDArray[np.float32],
     *,
+    fresh_from: int,
     observed_until: int,
 ) -> None:
     """Fits every head to prefixes and the [N, D + X + O] inputs seen after them.
 
-    What happened from the time `observed_until` on is not looked at.
+    The network was fitted to what happened before `fresh_from`; what happened from
+    `observed_until` on is not looked at. Both are unix seconds.
     """
     fit_quantiles(heads.quantiles, inputs[:, heads.config.d_model : heads.config.n_inputs])
     readable, features = (each.numpy() for each in heads.read(torch.tensor(inputs)))
     fit_action_head(heads.action, readable, prefixes.next_actions, prefixes.request_times)
-    fit_purchase_head(heads.purchase, PurchaseRequests.of(prefixes, readable, features))
+    requests = PurchaseRequests.of(prefixes, readable, features, fresh_from)
+    fit_purchase_head(heads.purchase, requests)
     orders = next_orders(sequences, prefixes, observed_before=observed_until)
     window_s = heads.config.purchase_window_s
     soon = in_window(orders, prefixes, window_s=window_s, observed_until=observed_until)

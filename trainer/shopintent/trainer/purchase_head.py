@@ -54,6 +54,8 @@ class PurchaseRequests:
     shoppers: NDArray[np.int64]  # [N]
     request_times: NDArray[np.int64]  # [N]
     undecided: NDArray[np.bool_]  # [N], whether the visit goes on and holds no purchase yet
+    fresh_from: int = 0
+    """Unix seconds; the network that made the state was fitted to what happened before."""
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class PurchaseRequests:
         prefixes: Prefixes,
         readable: NDArray[np.float32],
         features: NDArray[np.float32],
+        fresh_from: int,
     ) -> PurchaseRequests:
         """Returns the requests after prefixes."""
         return cls(
@@ -71,6 +74,7 @@ class PurchaseRequests:
             prefixes.shoppers,
             prefixes.request_times,
             prefixes.undecided,
+            fresh_from,
         )
 
     def of_column(self, column: int) -> Requests:
@@ -83,6 +87,7 @@ class PurchaseRequests:
             self.shoppers[known],
             self.request_times[known],
             self.undecided[known],
+            self.fresh_from,
         )
 
 

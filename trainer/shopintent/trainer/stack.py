@@ -30,7 +30,9 @@ from shopintent.trainer.trees import grow
 
 MIN_POSITIVES = 20
 """With fewer purchases to go by, only their rate can be told."""
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+MIN_FRESH_POSITIVES = 50
+"""With fewer, what experts are worth is told by all requests."""
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse strengths of the penalty, sklearn's C."""
 TREE_SHAPES = ((7, 0.03), (31, 0.002))
 """Leaves a tree at most, and the share of all rows that a leaf holds at least."""
@@ -53,6 +55,8 @@ class Requests:
     shoppers: NDArray[np.int64]  # [N]
     request_times: NDArray[np.int64]  # [N]
     undecided: NDArray[np.bool_]  # [N], whether the visit goes on and holds no purchase yet
+    fresh_from: int = 0
+    """Unix seconds; the network that made the state was fitted to what happened before."""
 
     def folds(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Returns what to learn from and what to judge on, without a shopper in both."""
@@ -67,6 +71,17 @@ class Requests:
         bought = self.bought[self.undecided]
         enough = min(bought.sum(), (~bought).sum()) >= MIN_POSITIVES
         return self.undecided if enough else np.ones_like(self.undecided)
+
+    @property
+    def fresh(self) -> NDArray[np.bool_]:
+        """[N], the requests that tell what a state is worth: those the network was not fitted to.
+
+        It says more of what it was fitted to than it will of what is to come.
+        """
+        rows: NDArray[np.bool_] = self.judged & (self.request_times >= self.fresh_from)
+        bought = self.bought[rows]
+        enough = min(bought.sum(), (~bought).sum()) >= MIN_FRESH_POSITIVES
+        return rows if enough else self.judged
 
     def enough(self) -> bool:
         """Returns whether enough shoppers buy, and do not, to fit to some and judge on others."""
@@ -103,7 +118,8 @@ def fit_stack(requests: Requests) -> Stack:
     unseen: dict[str, NDArray[np.float64]] = {}
     penalties: dict[str, float] = {}
     for name, view in views.items():
-        penalties[name], unseen[name] = best_penalty(requests.readable[:, view], requests)
+        rows = requests.judged if name == "features" else requests.fresh
+        penalties[name], unseen[name] = best_penalty(requests.readable[:, view], requests, rows)
     shape, n_trees, unseen["trees"] = best_trees(requests)
     shares = dict(zip(unseen, believe(np.stack(list(unseen.values()), 1), requests), strict=True))
     stacked = sum(share * unseen[name] for name, share in shares.items())
@@ -130,7 +146,7 @@ def fit_alone(inputs: NDArray[np.float32], requests: Requests) -> Linear:
     """Returns a calibrated logistic regression on [N, I] inputs of the requests."""
     if not requests.enough():
         return Linear(np.zeros(inputs.shape[1]), rate(requests).bias)
-    penalty, unseen = best_penalty(inputs, requests)
+    penalty, unseen = best_penalty(inputs, requests, requests.fresh)
     slope, intercept = calibrate(unseen, requests)
     fitted = fit_linear(inputs, requests.bought, penalty)
     return Linear(slope * fitted.weights, slope * fitted.bias + intercept)
@@ -148,9 +164,12 @@ def fit_linear(inputs: NDArray[np.float32], bought: NDArray[np.bool_], penalty: 
 
 
 def best_penalty(
-    inputs: NDArray[np.float32], requests: Requests
+    inputs: NDArray[np.float32], requests: Requests, rows: NDArray[np.bool_]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Returns the penalty that does best on shoppers not seen, and its log odds [N] for them."""
+    """Returns the penalty that does best on shoppers not seen, and its log odds [N] for them.
+
+    It is chosen on some of the rows [N].
+    """
 
     def unseen(penalty: float) -> NDArray[np.float64]:
         return out_of_fold(
@@ -161,7 +180,7 @@ def best_penalty(
         )
 
     found = {penalty: unseen(penalty) for penalty in PENALTIES}
-    best = min(found, key=lambda penalty: loss(found[penalty], requests))
+    best = min(found, key=lambda penalty: loss(found[penalty], requests, rows))
     return best, found[best]
 
 
@@ -190,7 +209,7 @@ def best_trees(requests: Requests) -> tuple[tuple[int, float], int, NDArray[np.f
         for shape in TREE_SHAPES
         for count, log_odds in zip(TREE_COUNTS, unseen(shape).T, strict=True)
     }
-    best = min(found, key=lambda key: loss(found[key], requests))
+    best = min(found, key=lambda key: loss(found[key], requests, requests.judged))
     return *best, found[best]
 
 
@@ -207,15 +226,14 @@ def out_of_fold(
     return said
 
 
-def loss(log_odds: NDArray[np.float64], requests: Requests) -> float:
-    """Returns the log loss of [N] log odds where it is judged."""
-    judged = requests.judged
-    return float(log_loss(requests.bought[judged], sigmoid(log_odds[judged])))
+def loss(log_odds: NDArray[np.float64], requests: Requests, rows: NDArray[np.bool_]) -> float:
+    """Returns the log loss of [N] log odds on some of the rows [N]."""
+    return float(log_loss(requests.bought[rows], sigmoid(log_odds[rows])))
 
 
 def believe(unseen: NDArray[np.float64], requests: Requests) -> NDArray[np.float64]:
     """Returns weights [E], none negative, with which [N, E] log odds together say most."""
-    said, bought = unseen[requests.judged], requests.bought[requests.judged]
+    said, bought = unseen[requests.fresh], requests.bought[requests.fresh]
 
     def objective(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         log_odds = said @ parameters[1:] + parameters[0]

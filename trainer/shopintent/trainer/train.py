@@ -77,7 +77,14 @@ def train(
         prefixes.request_times,
         on_progress,
     )
-    fit_heads(heads, sequences, prefixes, seen, observed_until=cut)
+    fit_heads(
+        heads,
+        sequences,
+        prefixes,
+        seen,
+        fresh_from=split.validate_from,
+        observed_until=cut,
+    )
     info = RunInfo(
         dataset=str(dataset.folder.resolve()),
         config=config,

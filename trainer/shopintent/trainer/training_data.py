@@ -55,7 +55,7 @@ def cut_time(
         hours = (info.observed_until - info.observed_from) / 3_600
         raise TrainingDataError(
             f"the log spans {hours:.1f} hours: too little to learn from one part and judge on "
-            "another; give more of the log, or hold out less or more of it"
+            "another; give more of the log, or another --holdout-days or --holdout-from"
         )
     return cut
 
