@@ -178,7 +178,7 @@ def batches_of(
     """Returns what is learned from, and what tells when to stop."""
     sequences = inputs.sequences
     spans = split.training(sequences), split.validation(sequences)
-    check_enough(spans[0])
+    check_enough(known=int((spans[1].ends > spans[0].begins).sum()))
     windows = [cut_windows(sequences, span, config.max_events) for span in spans]
     if not len(windows[0]):
         raise TrainingDataError(

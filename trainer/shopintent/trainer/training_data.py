@@ -16,7 +16,7 @@ from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.log_sequences import load_sequences
 from shopintent.trainer.sequences import Sequences
-from shopintent.trainer.splits import Span, TimeSplit
+from shopintent.trainer.splits import TimeSplit
 from shopintent.trainer.text import TextEncoder
 
 HORIZONS_S = (3_600, 86_400, 604_800)
@@ -90,9 +90,8 @@ def time_split(dataset: Dataset, config: TrainConfig) -> TimeSplit:
     return TimeSplit(newest_share_from(dataset, config.validation_share, before=cut), cut)
 
 
-def check_enough(training: Span) -> None:
-    """Raises TrainingDataError when hardly anybody did anything that may be learned from."""
-    known = int((training.ends > training.begins).sum())
+def check_enough(*, known: int) -> None:
+    """Raises TrainingDataError when hardly any shoppers did anything that may be known."""
     if known < MIN_SHOPPERS:
         raise TrainingDataError(
             f"only {known} shoppers have events before the held-out time; {MIN_SHOPPERS} are needed"
