@@ -88,7 +88,7 @@ def rees46(
     max_minutes: MaxMinutes = DEFAULT.max_minutes,
     holdout_from: HoldoutFrom = None,
 ) -> None:
-    """Purchase intent on REES46's multi-category store, the newest fifth held out."""
+    """Purchase intent on REES46's multi-category store, the last half hour of the log held out."""
     from shopintent.trainer.benchmarks.intent import REES46
 
     run(REES46, out, seeds, first_seed, max_minutes, holdout_from)

@@ -34,7 +34,12 @@ TAOBAO = IntentBenchmark(
     "taobao-userbehavior-sample",
     holdout_from=1_512_144_000,  # 2017-12-02T00:00+08:00
 )
-REES46 = IntentBenchmark("rees46", "REES46: purchase intent", "rees46-multi-category-sample")
+REES46 = IntentBenchmark(
+    "rees46",
+    "REES46: purchase intent",
+    "rees46-multi-category-sample",
+    holdout_from=1_569_896_400,  # 2019-10-01T02:20:00Z, half an hour before the log ends
+)
 
 
 def run_intent(
