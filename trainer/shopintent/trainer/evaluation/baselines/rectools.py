@@ -82,15 +82,18 @@ def fit_rectools(
 def tuning_task(task: NextProductTask) -> NextProductTask:
     """Returns what tells when to stop.
 
-    Leaving one out leaves the event before it out of learning for this; otherwise it is what each
-    shopper did last of what may be learned.
+    With one left out, that is the event before it; otherwise it is what each shopper did last of
+    what may be learned. Either is kept from learning.
     """
     if task.split != "leave-one-out":
         return last_learned(task)
     before = task.take((task.ends - task.begins > 1) & (task.products[task.ends - 1] >= 0))
     ends = before.ends - 1
+    learned = task.learned.copy()
+    learned[ends] = False
     return replace(
         before,
+        learned=learned,
         ends=ends,
         request_times=task.event_times[ends],
         targets=task.products[ends],
