@@ -2,17 +2,18 @@
 # Serve the models of the current release with tritonserver; arguments are passed on to it.
 #
 # SHOPINTENT_RELEASES                   the releases root (default /srv/releases)
-# SHOPINTENT_RELEASE                    the release to serve (default: the one named by `current`)
+# SHOPINTENT_RELEASE                    the release to serve (default: the serving one of routing.json)
 # SHOPINTENT_TRITON_MODEL_CONTROL_KEY   needed to load and unload models; without it nobody can
 set -eu
 
 root=${SHOPINTENT_RELEASES:-/srv/releases}
-if [ ! -r "$root/current" ] && [ -z "${SHOPINTENT_RELEASE:-}" ]; then
-    echo "triton-entrypoint: $root/current does not exist: publish a release first, or set" \
+routing=$root/routing.json
+if [ ! -r "$routing" ] && [ -z "${SHOPINTENT_RELEASE:-}" ]; then
+    echo "triton-entrypoint: $routing does not exist: publish a release first, or set" \
         "SHOPINTENT_RELEASE" >&2
     exit 1
 fi
-release=${SHOPINTENT_RELEASE:-$(tr -d '[:space:]' <"$root/current")}
+release=${SHOPINTENT_RELEASE:-$(sed -n 's/^  "serving": "\([a-z0-9-]*\)",\{0,1\}$/\1/p' "$routing")}
 key=${SHOPINTENT_TRITON_MODEL_CONTROL_KEY:-$(od -An -N24 -tx1 /dev/urandom | tr -d '[:space:]')}
 
 set -- "$@" \

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from shopintent.artifacts import ReleasesRoot
 from shopintent.server.__main__ import main as server_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,7 +184,7 @@ def run_entrypoint(tmp_path: Path, **environment: str) -> subprocess.CompletedPr
 def test_triton_loads_the_models_of_the_current_release_and_guards_the_repository(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "current").write_text("r7\n")
+    ReleasesRoot(tmp_path).set_current("r7")
     done = run_entrypoint(tmp_path, SHOPINTENT_TRITON_MODEL_CONTROL_KEY="0123456789abcdef")
     arguments = done.stdout.splitlines()
     loaded = [argument for argument in arguments if argument.startswith("--load-model=")]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from shopintent.artifacts import ReleasesRoot, layout
+from shopintent.artifacts.routing import Routing, read_routing
 
 
 @pytest.fixture
@@ -34,15 +35,13 @@ def test_folders_that_are_no_release_ids_are_not_releases(root: ReleasesRoot) ->
 
 def test_no_release_serves_before_the_first_is_named(root: ReleasesRoot) -> None:
     assert root.current() is None
-    (root.path / "current").write_text("\n", encoding="utf-8")
-    assert root.current() is None
 
 
 def test_the_release_that_serves_is_the_one_named_last(root: ReleasesRoot) -> None:
     root.set_current("r1")
     root.set_current("r2")
     assert root.current() == "r2"
-    assert [path.name for path in root.path.iterdir()] == ["current"]
+    assert read_routing(root.path) == Routing(serving="r2", previous="r1", generation=2)
 
 
 def test_all_files_of_a_release_lie_in_its_folder(root: ReleasesRoot) -> None:

@@ -1,6 +1,6 @@
 """Where everything of a release lies under one folder, the releases root.
 
-current                             the id of the release that serves
+routing.json                        which release answers whom (routing.py)
 model_repository/intent_<id>/       Triton models: config.pbtxt, 1/model.onnx
                  text_encoder_<id>/ product_encoder_<id>/
 releases/<id>/manifest.json         what belongs together; written last
@@ -11,10 +11,11 @@ releases/<id>/manifest.json         what belongs together; written last
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from shopintent.artifacts.routing import Routing, changing_routing, read_routing
 
 RELEASE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -60,17 +61,19 @@ class ReleasesRoot:
         return sorted(path.parent.name for path in found if RELEASE_ID.fullmatch(path.parent.name))
 
     def current(self) -> str | None:
-        """Returns the id of the release that serves, or None before the first is published."""
-        try:
-            return (self.path / "current").read_text(encoding="utf-8").strip() or None
-        except FileNotFoundError:
-            return None
+        """Returns the id of the release that serves, or None before the first is published.
+
+        Raises RoutingError when routing.json is damaged.
+        """
+        routing = read_routing(self.path)
+        return None if routing is None else routing.serving
 
     def set_current(self, release_id: str) -> None:
-        """Names the release that serves from the next start on; never half written."""
-        written = self.path / f".current.{os.getpid()}"
-        written.write_text(release_id + "\n", encoding="utf-8")
-        written.replace(self.path / "current")
+        """Names the release that serves from now on; a canary and a shadow end with it."""
+        with changing_routing(self.path) as change:
+            before = None if change.routing is None else change.routing.serving
+            previous = before if before != release_id else None
+            change.write(Routing(serving=release_id, previous=previous))
 
 
 @dataclass(frozen=True)
