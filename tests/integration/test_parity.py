@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from shopintent.artifacts import layout, signature
+from shopintent.artifacts.routing import Routing
 from shopintent.behavior import Behavior, Product, product_text
 from shopintent.behavior.events import SEARCH, VIEW_CATEGORY
 from shopintent.behavior.tokenizer import EMPTY_BEHAVIOR, PRODUCT_FIELDS
 from shopintent.behavior.vocabulary import UNKNOWN
 from shopintent.server import predict as served_predict
-from shopintent.server.app import App, Backends
-from shopintent.server.config import Config
+from shopintent.server.app import App
+from shopintent.server.config import Config, read_placements
 from shopintent.server.index.edge import EdgeProductIndex
 from shopintent.server.inference.triton import (
     TritonBehaviorModel,
@@ -40,7 +41,9 @@ from shopintent.server.releases import Release, load_release
 from shopintent.server.services import convert
 from shopintent.server.services import events as served_events
 from shopintent.server.services import recommendation as served_recommendation
+from shopintent.server.serving import Backends, serve_release
 from shopintent.server.sessions.memory import InMemorySessions
+from shopintent.server.traffic import Traffic
 from shopintent.trainer.data.progress import silent
 from shopintent.trainer.export import MODEL_FILE, MODEL_VERSION, ServedIntent
 from shopintent.trainer.predict import Predictions, predict
@@ -279,9 +282,10 @@ async def serving(release: Release, triton: str, folder: Path) -> AsyncIterator[
             encoder=models.encoder,
             repository=models.repository,
             index=index,
-            sessions=InMemorySessions(max_events=200),
         )
-        app = App(config, release, backends)
+        opened = serve_release(config, release, backends, read_placements(None), index.close)
+        traffic = Traffic(opened, Routing(release.release_id))
+        app = App(config, InMemorySessions(max_events=200), traffic)
         port = await app.start()
         await app.check()
         try:
@@ -294,7 +298,7 @@ async def serving(release: Release, triton: str, folder: Path) -> AsyncIterator[
                 )
         finally:
             await app.stop()
-            await index.close()
+            await traffic.close()
 
 
 def to_proto(row: dict[str, Any]) -> UserEvent:

@@ -27,6 +27,7 @@ from shopintent.artifacts import (
     signature,
     write_products,
 )
+from shopintent.artifacts.routing import Routing
 from shopintent.artifacts.signature import FINGERPRINT_PARAMETER
 from shopintent.behavior import (
     EVENT_TYPES,
@@ -38,12 +39,14 @@ from shopintent.behavior import (
 from shopintent.behavior.codebook import ContentCodebook
 from shopintent.behavior.products import category_and_ancestors
 from shopintent.behavior.vocabulary import FIRST
-from shopintent.server.app import App, Backends
-from shopintent.server.config import Config
+from shopintent.server.app import App
+from shopintent.server.config import Config, read_placements
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference import ModelDescription, Prediction
 from shopintent.server.releases import Release, load_release
+from shopintent.server.serving import Backends, ServingRelease, serve_release
 from shopintent.server.sessions.memory import InMemorySessions
+from shopintent.server.traffic import Traffic
 from shopintent.v1 import (
     catalog_service_pb2_grpc,
     event_service_pb2_grpc,
@@ -203,7 +206,6 @@ def descriptions(release: Release) -> dict[str, ModelDescription]:
     """Returns what Triton says of the models that the trainer exports for a release."""
     manifest = release.manifest
     intent = signature.intent_signature(
-        max_events=release.tokenizer.max_events,
         n_actions=len(manifest.actions),
         n_horizons=len(manifest.horizons_s),
         embedding_size=manifest.embedding_size,
@@ -281,19 +283,25 @@ class Served:
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
+def app_of(config: Config, outside: Outside) -> App:
+    """Returns the server of one release that asks the fakes."""
+    release = open_release(config, outside)
+    return App(config, outside.sessions, Traffic(release, Routing(release.release_id)))
+
+
+def open_release(config: Config, outside: Outside) -> ServingRelease:
+    """Returns the release of the fakes, opened."""
+    backends = Backends(outside.model, outside.encoder, outside.repository, outside.index)
+    weights = read_placements(config.placements)
+    return serve_release(config, outside.release, backends, weights, outside.index.close)
+
+
 @asynccontextmanager
 async def serving(outside: Outside, **options: Any) -> AsyncIterator[Served]:
     """Runs a server on a free port, checked once; later checks are the test's to ask for."""
     defaults: dict[str, Any] = {"listen": "127.0.0.1:0", "check_interval_s": 3600.0, "grace_s": 2.0}
     config = Config(**{**defaults, **options})
-    backends = Backends(
-        model=outside.model,
-        encoder=outside.encoder,
-        repository=outside.repository,
-        index=outside.index,
-        sessions=outside.sessions,
-    )
-    app = App(config, outside.release, backends)
+    app = app_of(config, outside)
     port = await app.start()
     await app.check()
     try:

@@ -23,7 +23,7 @@ from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1 import recommendation_service_pb2_grpc
 from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent
 from support.server import (
-    Outside,
+    app_of,
     eventually,
     failure_of,
     make_outside,
@@ -150,7 +150,7 @@ async def test_with_mutual_tls_only_clients_with_a_certificate_are_served(tmp_pa
         tls_client_ca=certificate,
         grace_s=0.0,
     )
-    app = apps.App(config, outside.release, backends_of(outside))
+    app = app_of(config, outside)
     port = await app.start()
     await app.check()
     trusted = certificate.read_bytes()
@@ -174,24 +174,12 @@ async def test_with_mutual_tls_only_clients_with_a_certificate_are_served(tmp_pa
         await app.stop()
 
 
-def backends_of(outside: Outside) -> apps.Backends:
-    return apps.Backends(
-        model=outside.model,
-        encoder=outside.encoder,
-        repository=outside.repository,
-        index=outside.index,
-        sessions=outside.sessions,
-    )
-
-
 async def test_a_port_that_is_taken_is_reported_with_its_variable(tmp_path: Path) -> None:
     outside = make_outside(tmp_path)
     config = Config(listen="127.0.0.1:0", grace_s=0.0)
-    first = apps.App(config, outside.release, backends_of(outside))
+    first = app_of(config, outside)
     port = await first.start()
-    second = apps.App(
-        Config(listen=f"127.0.0.1:{port}", grace_s=0.0), outside.release, backends_of(outside)
-    )
+    second = app_of(Config(listen=f"127.0.0.1:{port}", grace_s=0.0), outside)
     try:
         with pytest.raises(ConfigError, match="SHOPINTENT_LISTEN"):
             await second.start()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -17,8 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from tokenizers import Tokenizer
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot
-from shopintent.artifacts.products import read_first_products
-from shopintent.server.catalog import Catalog
+from shopintent.artifacts.routing import Routing, RoutingError, read_routing
 from shopintent.server.config import (
     Config,
     check_listen,
@@ -26,11 +24,9 @@ from shopintent.server.config import (
     read_qdrant_api_key,
 )
 from shopintent.server.errors import ShopIntentError
-from shopintent.server.hydrate import Hydrator
 from shopintent.server.index import ProductIndex
 from shopintent.server.index.edge import EdgeProductIndex
 from shopintent.server.index.qdrant import QdrantProductIndex, connect, load_collection
-from shopintent.server.inference import BehaviorModel, ContentEncoder, ModelRepository
 from shopintent.server.inference.triton import (
     CHANNEL_OPTIONS,
     TritonBehaviorModel,
@@ -38,23 +34,15 @@ from shopintent.server.inference.triton import (
     TritonRepository,
 )
 from shopintent.server.listening import bind, grpc_server, write_ready_file
-from shopintent.server.popular import PopularNow
-from shopintent.server.predict import IntentPredictor
-from shopintent.server.ranking import RankWeights
-from shopintent.server.recommend import Recommender
-from shopintent.server.releases import (
-    Component,
-    Release,
-    ReleaseMonitor,
-    load_release,
-    release_checks,
-)
+from shopintent.server.releases import Component, Release, load_release
 from shopintent.server.services.catalog import CatalogService
 from shopintent.server.services.events import EventService
 from shopintent.server.services.health import SERVICES, publish_health
 from shopintent.server.services.recommendation import RecommendationService
+from shopintent.server.serving import Backends, ServingRelease, serve_release
 from shopintent.server.sessions import SessionStore
 from shopintent.server.sessions.memory import InMemorySessions
+from shopintent.server.traffic import Traffic
 from shopintent.v1 import (
     catalog_service_pb2_grpc,
     event_service_pb2_grpc,
@@ -64,60 +52,37 @@ from shopintent.v1 import (
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class Backends:
-    """Everything the server asks; production has Triton and an index, tests have fakes."""
-
-    model: BehaviorModel
-    encoder: ContentEncoder
-    repository: ModelRepository
-    index: ProductIndex
-    sessions: SessionStore
-
-
 class App:
-    """The gRPC server of one release."""
+    """The gRPC server: answers from the releases that take traffic."""
 
-    def __init__(self, config: Config, release: Release, backends: Backends) -> None:
+    def __init__(self, config: Config, sessions: SessionStore, traffic: Traffic) -> None:
         self._config = config
-        self._backends = backends
-        self.monitor = ReleaseMonitor(
-            release_checks(
-                release,
-                backends.repository,
-                backends.index,
-                timeout_s=config.check_timeout_s,
-            )
-        )
-        self.popular = PopularNow.from_release(
-            release.manifest,
-            [each.product for each in read_first_products(release.folder, config.popular_products)],
-            capacity=config.popular_products,
-        )
+        self.traffic = traffic
         self._health = health_aio.HealthServicer()
         self._server = grpc_server(config)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
-        self._add_services(release, read_placements(config.placements))
+        self._add_services(sessions)
 
     async def start(self) -> int:
         """Listens and starts the checks; returns the port. Serving begins when they succeed."""
-        await publish_health(self._health, self.monitor)
+        await publish_health(self._health, self.traffic.serving.monitor)
         port = bind(self._server, self._config)
         await self._server.start()
         self._background = [
-            asyncio.create_task(self._watch_release()),
+            asyncio.create_task(self._watch_releases()),
             asyncio.create_task(self._refresh_popular()),
         ]
         return port
 
     async def check(self) -> None:
-        """Checks the release now and publishes what was found."""
-        await self.monitor.check()
-        if self.monitor.serving != self._logged_serving:
-            self._logged_serving = self.monitor.serving
-            logger.warning("serving" if self.monitor.serving else "not serving")
-        await publish_health(self._health, self.monitor)
+        """Checks every release now and publishes what was found of the one that serves."""
+        await asyncio.gather(*(release.monitor.check() for release in self.traffic.ready))
+        monitor = self.traffic.serving.monitor
+        if monitor.serving != self._logged_serving:
+            self._logged_serving = monitor.serving
+            logger.warning("serving" if monitor.serving else "not serving")
+        await publish_health(self._health, monitor)
 
     async def stop(self) -> None:
         """Drains: health turns to NOT_SERVING, running calls get `grace_s` seconds to finish."""
@@ -127,7 +92,7 @@ class App:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._config.grace_s)
 
-    async def _watch_release(self) -> None:
+    async def _watch_releases(self) -> None:
         while True:
             await self.check()
             await asyncio.sleep(self._config.check_interval_s)
@@ -136,53 +101,24 @@ class App:
         """Lets popular products rise, and go when another server deleted them."""
         while True:
             await asyncio.sleep(self._config.popular_refresh_s)
-            if self.monitor.serving and Component.INDEX not in self.monitor.down:
-                with suppress(ShopIntentError):
-                    await self.popular.refresh(
-                        self._backends.index, timeout_s=self._config.check_timeout_s
-                    )
+            for release in self.traffic.ready:
+                if release.monitor.serving and Component.INDEX not in release.monitor.down:
+                    with suppress(ShopIntentError):
+                        await release.popular.refresh(
+                            release.backends.index, timeout_s=self._config.check_timeout_s
+                        )
 
-    def _add_services(self, release: Release, weights: Mapping[str, RankWeights]) -> None:
-        config, server, backends = self._config, self._server, self._backends
-        hydrator = Hydrator(
-            tokenizer=release.tokenizer,
-            index=backends.index,
-            encoder=backends.encoder,
-            monitor=self.monitor,
-            max_cached=config.max_cached,
-            max_age_s=config.cache_max_age_s,
-        )
-        recommendation = RecommendationService(
-            release=release,
-            sessions=backends.sessions,
-            predictor=IntentPredictor(release, backends.model, hydrator, self.monitor),
-            recommender=Recommender(
-                model=backends.model,
-                index=backends.index,
-                popular=self.popular,
-                hydrator=hydrator,
-                monitor=self.monitor,
-                weights=weights,
-            ),
-            timeout_s=config.answer_timeout_s,
-        )
-        events = EventService(backends.sessions, self.popular, hydrator, config.answer_timeout_s)
-        catalog = CatalogService(
-            Catalog(
-                release=release,
-                index=backends.index,
-                encoder=backends.encoder,
-                hydrator=hydrator,
-                popular=self.popular,
-                monitor=self.monitor,
-            ),
-            config.catalog_timeout_s,
-        )
+    def _add_services(self, sessions: SessionStore) -> None:
+        config, server, traffic = self._config, self._server, self.traffic
         recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(
-            recommendation, server
+            RecommendationService(sessions, traffic, config.answer_timeout_s), server
         )
-        event_service_pb2_grpc.add_EventServiceServicer_to_server(events, server)
-        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server)
+        event_service_pb2_grpc.add_EventServiceServicer_to_server(
+            EventService(sessions, traffic, config.answer_timeout_s), server
+        )
+        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
+            CatalogService(traffic, config.catalog_timeout_s), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflected = (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(reflected, server)
@@ -191,23 +127,48 @@ class App:
 async def serve(config: Config, *, ready_file: Path | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Raises ConfigError and ReleaseError."""
     check_listen(config)
-    release = load_release(ReleasesRoot(config.releases), config.release)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        backends = await _open_backends(config, release, stack)
-        app = App(config, release, backends)
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        triton = await stack.enter_async_context(
+            grpc.aio.insecure_channel(config.triton_address, options=CHANNEL_OPTIONS)
+        )
+        opener = ReleaseOpener(config, triton)
+        first = await opener.open(load_release(ReleasesRoot(config.releases), config.release))
+        traffic = Traffic(first, Routing(first.release_id), open_release=opener.open_by_id)
+        stack.push_async_callback(traffic.close)
+        sessions = _open_sessions(config)
+        stack.push_async_callback(sessions.close)
+        app = App(config, sessions, traffic)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         port = await app.start()
         stack.push_async_callback(app.stop)
+        if not config.release:
+            following = asyncio.create_task(_follow_routing(config, traffic))
+            stack.callback(following.cancel)
         address = f"{config.listen.rpartition(':')[0]}:{port}"
-        fields = {"release": release.release_id, "address": address}
+        fields = {"release": first.release_id, "address": address}
         logger.info("listening", extra={"fields": fields})
         if ready_file is not None:
-            write_ready_file(ready_file, address, release.release_id)
+            write_ready_file(ready_file, address, first.release_id)
         await stopped.wait()
         logger.info("draining", extra={"fields": {"grace_s": config.grace_s}})
+
+
+async def _follow_routing(config: Config, traffic: Traffic) -> None:
+    """Takes over every change of routing.json, for as long as the server runs."""
+    complained = ""
+    while True:
+        try:
+            routing = await asyncio.to_thread(read_routing, config.releases)
+            if routing is not None and routing != traffic.routing:
+                traffic.follow(routing)
+        except RoutingError as error:
+            if str(error) != complained:
+                complained = str(error)
+                logger.error("%s; going on as before", error)
+        await asyncio.sleep(config.routing_interval_s)
 
 
 async def load_index(config: Config, on_progress: Callable[[int, int], None]) -> Release:
@@ -228,40 +189,53 @@ async def load_index(config: Config, on_progress: Callable[[int, int], None]) ->
     return release
 
 
-async def _open_backends(config: Config, release: Release, stack: AsyncExitStack) -> Backends:
-    """Opens what the configuration names; the stack closes it."""
-    channel = await stack.enter_async_context(
-        grpc.aio.insecure_channel(config.triton_address, options=CHANNEL_OPTIONS)
-    )
-    index = await _open_index(config, release)
-    stack.push_async_callback(index.close)
-    sessions = InMemorySessions(
+def _open_sessions(config: Config) -> SessionStore:
+    return InMemorySessions(
         max_visitors=config.max_visitors,
         max_events=config.max_session_events,
         idle_s=config.session_idle_s,
     )
-    manifest = release.manifest
-    return Backends(
-        model=TritonBehaviorModel(
-            channel,
-            model_name=release.intent_model,
-            n_actions=len(manifest.actions),
-            n_horizons=len(manifest.horizons_s),
-            embedding_size=manifest.embedding_size,
-        ),
-        encoder=TritonContentEncoder(
-            channel,
-            text_encoder=release.text_encoder,
-            product_encoder=release.product_encoder,
-            text_tokenizer=_read_text_tokenizer(release.folder.text_tokenizer),
-            max_text_tokens=manifest.max_text_tokens,
-            text_embedding_size=manifest.text_embedding_size,
-            embedding_size=manifest.embedding_size,
-        ),
-        repository=TritonRepository(channel),
-        index=index,
-        sessions=sessions,
-    )
+
+
+class ReleaseOpener:
+    """Opens releases of the releases root with Triton and the configured index."""
+
+    def __init__(self, config: Config, triton: grpc.aio.Channel) -> None:
+        self._config = config
+        self._triton = triton
+        self._weights = read_placements(config.placements)
+
+    async def open_by_id(self, release_id: str) -> ServingRelease:
+        """Reads a release of the root and opens it. Raises ReleaseError and IndexUnavailable."""
+        root = ReleasesRoot(self._config.releases)
+        return await self.open(await asyncio.to_thread(load_release, root, release_id))
+
+    async def open(self, release: Release) -> ServingRelease:
+        """Opens a release; it is not verified yet. Raises ReleaseError and IndexUnavailable."""
+        text_tokenizer = _read_text_tokenizer(release.folder.text_tokenizer)
+        index = await _open_index(self._config, release)
+        manifest = release.manifest
+        backends = Backends(
+            model=TritonBehaviorModel(
+                self._triton,
+                model_name=release.intent_model,
+                n_actions=len(manifest.actions),
+                n_horizons=len(manifest.horizons_s),
+                embedding_size=manifest.embedding_size,
+            ),
+            encoder=TritonContentEncoder(
+                self._triton,
+                text_encoder=release.text_encoder,
+                product_encoder=release.product_encoder,
+                text_tokenizer=text_tokenizer,
+                max_text_tokens=manifest.max_text_tokens,
+                text_embedding_size=manifest.text_embedding_size,
+                embedding_size=manifest.embedding_size,
+            ),
+            repository=TritonRepository(self._triton),
+            index=index,
+        )
+        return serve_release(self._config, release, backends, self._weights, index.close)
 
 
 async def _open_index(config: Config, release: Release) -> ProductIndex:

@@ -69,7 +69,7 @@ class Config:
         Path("releases"), Path, "The releases root: the folder that the trainer publishes to."
     )
     release: str = _option(
-        "", str, "The id of the release to serve. Default: the one named by `current` in the root."
+        "", str, "The id of the one release to serve. Default: what routing.json in the root says."
     )
     triton_address: str = _option("127.0.0.1:8001", str, "Host and port of Triton's gRPC service.")
     index: str = _option(
@@ -130,6 +130,11 @@ class Config:
     )
     check_interval_s: float = _option(
         5.0, _number(float, 0.01), "Seconds between checks that release, Triton and index fit."
+    )
+    routing_interval_s: float = _option(
+        0.5,
+        _number(float, 0.01),
+        "Seconds between looks at routing.json of RELEASES: which release answers whom.",
     )
     check_timeout_s: float = _option(
         2.0, _number(float, 0.01), "Seconds that each step of such a check may take."

@@ -7,10 +7,10 @@ from typing import Any
 
 import grpc
 
-from shopintent.server.catalog import Catalog
 from shopintent.server.deadlines import Deadline
 from shopintent.server.services import convert
 from shopintent.server.services.validation import check_product_id, check_update_products
+from shopintent.server.traffic import Traffic
 from shopintent.v1 import catalog_service_pb2 as pb
 from shopintent.v1 import catalog_service_pb2_grpc, product_pb2
 
@@ -19,7 +19,7 @@ from shopintent.v1 import catalog_service_pb2_grpc, product_pb2
 class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     """Reads and writes the catalog; `timeout_s` is the most a call may take."""
 
-    catalog: Catalog
+    traffic: Traffic
     timeout_s: float
 
     async def GetProduct(
@@ -28,7 +28,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         """Returns one product in full."""
         deadline = Deadline.for_call(context.time_remaining(), at_most_s=self.timeout_s)
         check_product_id(request.product_id)
-        product = await self.catalog.get(request.product_id, deadline=deadline)
+        product = await self.traffic.serving.catalog.get(request.product_id, deadline=deadline)
         return pb.GetProductResponse(
             product=convert.product_to_proto(product, product_pb2.PRODUCT_VIEW_FULL)
         )
@@ -39,7 +39,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         """Writes the fields that the mask names, all products or none."""
         deadline = Deadline.for_call(context.time_remaining(), at_most_s=self.timeout_s)
         check_update_products(request)
-        products = await self.catalog.update(
+        products = await self.traffic.serving.catalog.update(
             [convert.product_from_proto(product) for product in request.products],
             convert.written_fields(request.update_mask.paths),
             deadline=deadline,
@@ -57,5 +57,5 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         """Deletes one product, or finds it gone already."""
         deadline = Deadline.for_call(context.time_remaining(), at_most_s=self.timeout_s)
         check_product_id(request.product_id)
-        await self.catalog.delete(request.product_id, deadline=deadline)
+        await self.traffic.serving.catalog.delete(request.product_id, deadline=deadline)
         return pb.DeleteProductResponse()

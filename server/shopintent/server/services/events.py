@@ -9,11 +9,10 @@ from typing import Any
 import grpc
 
 from shopintent.server.deadlines import Deadline
-from shopintent.server.hydrate import Hydrator
-from shopintent.server.popular import PopularNow
 from shopintent.server.services import convert
 from shopintent.server.services.validation import check_track_events
 from shopintent.server.sessions import SessionStore
+from shopintent.server.traffic import Traffic
 from shopintent.v1 import event_service_pb2 as pb
 from shopintent.v1 import event_service_pb2_grpc
 
@@ -26,8 +25,7 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
     """Records into the session store, whether or not the release may answer."""
 
     sessions: SessionStore
-    popular: PopularNow
-    hydrator: Hydrator
+    traffic: Traffic
     timeout_s: float
 
     async def TrackEvents(
@@ -39,9 +37,13 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
         check_track_events(request, now=now)
         tracked = [convert.tracked_event(each, received_at=now) for each in request.events]
         events = [each.event for each in tracked]
-        recorded_count = await self.sessions.append(convert.visitor_key(request.visitor), tracked)
+        visitor = convert.visitor_key(request.visitor)
+        recorded_count = await self.sessions.append(visitor, tracked)
         if recorded_count == len(events):
             # The store does not say which were repeats, and a retry must not count twice.
-            self.popular.record(events)
-        unknown = await self.hydrator.warm(events, timeout_s=deadline.share_s(WARM_SHARE))
-        return pb.TrackEventsResponse(recorded_count=recorded_count, unknown_product_ids=unknown)
+            for release in self.traffic.ready:
+                release.popular.record(events)
+        serving = self.traffic.release_for(visitor)
+        with serving.in_flight:
+            unknown = await serving.hydrator.warm(events, timeout_s=deadline.share_s(WARM_SHARE))
+        return pb.TrackEventsResponse(recorded_count=sum(new), unknown_product_ids=unknown)
