@@ -1,0 +1,126 @@
+"""Offers load to a server, over gRPC or HTTP/1.1, and measures what comes back.
+
+    target = grpc_target("echo", "127.0.0.1:50051", "echo.Echo/Say", messages, answer=answer)
+    measured = offer(target, Load(in_flight=64))
+
+h2load sends it. Where a target has several bodies they take turns, so that no cache answers for
+the server; see `h2load`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.bench import h2load
+from deploy.bench.measured import LoadError, Measured, measure
+
+__all__ = ["Load", "LoadError", "Measured", "Target", "grpc_target", "json_target", "offer"]
+
+GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go, and which."""
+
+    name: str
+    url: str
+    bodies: Sequence[bytes]
+    """What is posted, taking turns; all of one length, for h2load states the length once."""
+    headers: tuple[str, ...] = ()
+    http1: bool = False
+    answer_bytes: int = 0
+    """Of the body of a right answer, within 1 %. 0 where they differ; then gRPC errors count as
+    answers, for they come as HTTP 200."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much is offered, and how long."""
+
+    in_flight: int = 0
+    """Calls that wait for an answer at any time: a closed loop."""
+    rate: float = 0.0
+    """Calls a second, whatever the answers do: an open loop. Give this or `in_flight`."""
+    duration_s: float = 3.0
+    """Measured, after the warm-up."""
+    warm_up_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        if (self.in_flight > 0) == (self.rate > 0):
+            raise ValueError("give a load either calls in flight or a rate, above 0")
+
+
+def grpc_target(
+    name: str, address: str, method: str, messages: Sequence[bytes], *, answer: bytes = b""
+) -> Target:
+    """Returns the target of a gRPC method, such as "package.Service/Method".
+
+    `messages` are serialized requests of one length, and `answer` a right answer to any of them.
+    """
+    return Target(
+        name=name,
+        url=f"http://{address}/{method}",
+        bodies=[grpc_frame(message) for message in messages],
+        headers=GRPC_HEADERS,
+        answer_bytes=len(grpc_frame(answer)) if answer else 0,
+    )
+
+
+def json_target(name: str, url: str, bodies: Sequence[bytes], *, answer: bytes = b"") -> Target:
+    """Returns a target that takes JSON over HTTP/1.1; shorter bodies get spaces at their end."""
+    longest = max(map(len, bodies))
+    return Target(
+        name=name,
+        url=url,
+        bodies=[body.ljust(longest) for body in bodies],
+        headers=("content-type: application/json",),
+        http1=True,
+        answer_bytes=len(answer),
+    )
+
+
+def grpc_frame(message: bytes) -> bytes:
+    """Returns the message as gRPC sends it: uncompressed, its length before it."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def offer(target: Target, load: Load) -> Measured:
+    """Offers the load and returns what came back. Raises LoadError when it can not."""
+    if len({len(body) for body in target.bodies}) != 1:
+        raise LoadError(f"the bodies of {target.name} differ in length: pad them to one")
+    shares = (
+        h2load.open_loop(load.rate, http1=target.http1)
+        if load.rate
+        else h2load.closed_loop(load.in_flight, http1=target.http1)
+    )
+    runs_s = load.warm_up_s + load.duration_s
+    with tempfile.TemporaryDirectory(prefix="h2load-") as folder, ExitStack() as running:
+        bodies = [Path(folder) / f"body-{number}" for number in range(len(shares))]
+        running.enter_context(h2load.taking_turns(bodies, target.bodies))
+        processes = [
+            running.enter_context(
+                h2load.running(
+                    share,
+                    target.url,
+                    body=body,
+                    headers=target.headers,
+                    http1=target.http1,
+                    runs_s=runs_s,
+                )
+            )
+            for share, body in zip(shares, bodies, strict=True)
+        ]
+        try:
+            return measure(
+                [process.finish() for process in processes],
+                warm_up_s=load.warm_up_s,
+                duration_s=load.duration_s,
+                answer_bytes=target.answer_bytes,
+            )
+        except LoadError as error:
+            raise LoadError(f"{target.name} at {target.url}: {error}") from error
