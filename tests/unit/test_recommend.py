@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shopintent.behavior.vocabulary import stranger
+from shopintent.server.sessions import EMPTY_HISTORY
 from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1.product_pb2 import AVAILABILITY_IN_STOCK, PRODUCT_VIEW_FULL
@@ -111,7 +112,7 @@ async def test_recent_events_are_not_recorded(served: Served) -> None:
     await served.recommendation.PredictIntent(
         pb.PredictIntentRequest(visitor=ANNA, recent_events=[view()])
     )
-    assert await served.outside.sessions.recent("visitor:anna") == []
+    assert await served.outside.sessions.recent("visitor:anna") is EMPTY_HISTORY
 
 
 async def test_seen_products_are_left_out_unless_asked_for(served: Served) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from google.protobuf import field_mask_pb2, timestamp_pb2
 from google.type import money_pb2
 
+from shopintent.server.sessions import EMPTY_HISTORY
 from shopintent.v1 import catalog_service_pb2 as catalog_pb
 from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
@@ -181,7 +182,7 @@ async def test_track_events_names_the_bad_field(served: Served, name: str) -> No
 async def test_nothing_is_recorded_of_a_bad_batch(served: Served) -> None:
     request = event_pb.TrackEventsRequest(visitor=VISITOR, events=[view(), view(quantity=0)])
     await failure_of(served.events.TrackEvents(request))
-    assert await served.outside.sessions.recent("visitor:v") == []
+    assert await served.outside.sessions.recent("visitor:v") is EMPTY_HISTORY
 
 
 BAD_PRODUCTS = {

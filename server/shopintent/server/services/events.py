@@ -38,11 +38,10 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
         tracked = [convert.tracked_event(each, received_at=now) for each in request.events]
         events = [each.event for each in tracked]
         visitor = convert.visitor_key(request.visitor)
-        recorded_count = await self.sessions.append(visitor, tracked)
-        if recorded_count == len(events):
-            # The store does not say which were repeats, and a retry must not count twice.
-            for release in self.traffic.ready:
-                release.popular.record(events)
+        new = await self.sessions.append(visitor, tracked, timeout_s=deadline.share_s())
+        counted = [event for event, is_new in zip(events, new, strict=True) if is_new]
+        for release in self.traffic.ready:
+            release.popular.record(counted)
         serving = self.traffic.release_for(visitor)
         with serving.in_flight:
             unknown = await serving.hydrator.warm(events, timeout_s=deadline.share_s(WARM_SHARE))

@@ -18,7 +18,7 @@ from shopintent.server.recommend import Query, Source
 from shopintent.server.releases import Release
 from shopintent.server.services import convert
 from shopintent.server.services.validation import check_predict_intent, check_recommend
-from shopintent.server.sessions import SessionStore
+from shopintent.server.sessions import EMPTY_HISTORY, SessionStore
 from shopintent.server.traffic import Traffic
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1 import recommendation_service_pb2_grpc, user_event_pb2
@@ -108,7 +108,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         self, visitor: str, recent_events: Sequence[user_event_pb2.UserEvent], now: int
     ) -> list[Event]:
         """Returns the tracked events followed by the recent ones."""
-        tracked = await self.sessions.recent(visitor) if visitor else []
+        history = await self.sessions.recent(visitor) if visitor else EMPTY_HISTORY
         recent = [convert.tracked_event(each, received_at=now).event for each in recent_events]
         return [*history.events, *recent]
 

@@ -7,12 +7,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter
 
 from shopintent.behavior import Event
-from shopintent.server.sessions import TrackedEvent
+from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, History, TrackedEvent
 
 DAY_S = 24 * 60 * 60
+IDS_PER_EVENT = 20
+"""Event ids known of a visitor, for each event that is kept of one."""
 
 
 @dataclass(slots=True)
@@ -20,16 +23,20 @@ class _Visit:
     """What is held of one visitor: at most `max_events` events, oldest first."""
 
     last_seen: float
-    events: list[TrackedEvent] = field(default_factory=list)
-    event_ids: set[str] = field(default_factory=set)
+    events: list[Event] = field(default_factory=list)
+    event_ids: dict[str, float] = field(default_factory=dict)
+    """When each id was added, the first added first."""
+    history: History | None = EMPTY_HISTORY
+    """The events as they were last asked for; None when they changed since."""
 
 
 class InMemorySessions:
     """A SessionStore for one server process.
 
-    It holds the newest `max_events` events by time of each visitor. The visitor heard of least
-    recently is forgotten first, once there are more than `max_visitors`, or after `idle_s` seconds
-    without an event. `clock` tells the seconds and never goes back.
+    It holds the newest `max_events` events by time of each visitor, and the ids of the last
+    `IDS_PER_EVENT` times as many. The visitor heard of least recently is forgotten first, once
+    there are more than `max_visitors`, or after `idle_s` seconds without an event. `clock` tells
+    the seconds and never goes back.
     """
 
     def __init__(
@@ -49,25 +56,32 @@ class InMemorySessions:
         self._visits: OrderedDict[str, _Visit] = OrderedDict()
         """In the order they were last seen, so that the first are forgotten first."""
 
-    async def append(self, visitor: str, events: Sequence[TrackedEvent]) -> int:
-        """Adds events, all or none, and returns how many were new."""
+    async def append(
+        self, visitor: str, events: Sequence[TrackedEvent], *, timeout_s: float
+    ) -> list[bool]:
+        """Adds events, all or none, and returns of each whether it was new; needs no time."""
         now = self._clock()
         self._forget_idle(now)
         visit = self._visits.setdefault(visitor, _Visit(now))
         visit.last_seen = now
         self._visits.move_to_end(visitor)
-        recorded = sum(_insert(visit, event) for event in events)
-        _drop_oldest(visit, self._max_events)
+        self._forget_ids(visit, now)
+        new = [_insert(visit, event, now) for event in events]
+        if any(new):
+            del visit.events[: -self._max_events]
+            visit.history = None
         while len(self._visits) > self._max_visitors:
             self._visits.popitem(last=False)
-        return recorded
+        return new
 
-    async def recent(self, visitor: str) -> list[Event]:
-        """Returns the newest events of the visitor by time, oldest first; none when unknown."""
+    async def recent(self, visitor: str) -> History:
+        """Returns what the visitor did; EMPTY_HISTORY when unknown."""
         visit = self._visits.get(visitor)
         if visit is None or self._is_idle(visit, self._clock()):
-            return []
-        return [tracked.event for tracked in visit.events]
+            return EMPTY_HISTORY
+        if visit.history is None:
+            visit.history = History(tuple(visit.events))
+        return visit.history
 
     async def close(self) -> None:
         """Forgets everything."""
@@ -80,20 +94,24 @@ class InMemorySessions:
         while self._visits and self._is_idle(next(iter(self._visits.values())), now):
             self._visits.popitem(last=False)
 
+    def _forget_ids(self, visit: _Visit, now: float) -> None:
+        ids = visit.event_ids
+        excess = len(ids) - IDS_PER_EVENT * self._max_events
+        old = list(islice(ids, max(excess, 0)))
+        for key, added_at in ids.items():
+            if now - added_at <= IDEMPOTENT_S:
+                break
+            old.append(key)
+        for key in old:
+            ids.pop(key, None)
 
-def _insert(visit: _Visit, tracked: TrackedEvent) -> bool:
+
+def _insert(visit: _Visit, tracked: TrackedEvent, now: float) -> bool:
     """Puts the event behind all that are not newer; returns False for a repeat."""
     if tracked.event_id in visit.event_ids:
         return False
     if tracked.event_id:
-        visit.event_ids.add(tracked.event_id)
+        visit.event_ids[tracked.event_id] = now
     # Events mostly come in order, so this looks at the end of the list and moves little.
-    bisect.insort_right(visit.events, tracked, key=attrgetter("event.event_time"))
+    bisect.insort_right(visit.events, tracked.event, key=attrgetter("event_time"))
     return True
-
-
-def _drop_oldest(visit: _Visit, max_events: int) -> None:
-    excess = len(visit.events) - max_events
-    if excess > 0:
-        visit.event_ids.difference_update(tracked.event_id for tracked in visit.events[:excess])
-        del visit.events[:excess]
