@@ -180,8 +180,9 @@ async def test_pytorch_onnx_and_triton_answer_alike(
                 signature.REQUEST_TIME: asked[n : n + 1, None],
             }
             by_onnx = session.run(None, given)
+            length = signature.sequence_length(len(behavior), tokenizer.max_events)
             by_triton = await models.intent.predict(
-                window, request_time=int(asked[n]), timeout_s=PATIENCE_S
+                tokenizer.window(behavior, length), request_time=int(asked[n]), timeout_s=PATIENCE_S
             )
             answers = (
                 (torched.next_actions[n], by_onnx[0][0], by_triton.next_actions),

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from google.protobuf import text_format
+from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2
 
 from shopintent.artifacts import layout, signature
@@ -43,7 +44,6 @@ def signatures(trained: Trained) -> dict[str, Signature]:
     text, size = info.model.text_embedding_size, info.model.d_model
     return {
         layout.intent_model(RELEASE): signature.intent_signature(
-            max_events=MAX_EVENTS,
             n_actions=len(info.actions),
             n_horizons=len(info.horizons_s),
             embedding_size=size,
@@ -97,6 +97,45 @@ def test_every_graph_reads_and_writes_its_signature(
             assert isinstance(found.shape[0], str), "the batch may have any size"
             for size, dim in zip(found.shape[1:], tensor.shape, strict=True):
                 assert isinstance(size, str) if dim == signature.ANY else size == dim
+
+
+@pytest.mark.parametrize("n_events", [0, 1, 2, 7, 8, MAX_EVENTS])
+def test_answers_do_not_depend_on_padding(trained: Trained, n_events: int) -> None:
+    name = layout.intent_model(RELEASE)
+    path = trained.releases.model_repository / name / str(MODEL_VERSION) / MODEL_FILE
+    session = onnxruntime.InferenceSession(str(path))
+    rng = np.random.default_rng(n_events)
+    sizes = [*trained.run.tokenizer.sizes.values(), 5]
+    tokens = np.stack([rng.integers(1, size, (3, n_events)) for size in sizes], -1)
+    times = 1_700_000_000 + rng.choice([0, 60, 1801, 90_000], (3, n_events)).cumsum(1)
+
+    def ask(length: int) -> list[NDArray[np.float32]]:
+        behind = (0, length - n_events)
+        given = {
+            signature.EVENTS: np.pad(tokens, ((0, 0), behind, (0, 0))).astype(np.int32),
+            signature.EVENT_TIMES: np.pad(times, ((0, 0), behind)),
+            signature.REQUEST_TIME: np.full((3, 1), 1_800_000_000),
+        }
+        return list(session.run(None, given))
+
+    shortest = ask(max(1, n_events))
+    for length in (n_events + 1, n_events + 2, 8, 16, 64):
+        if n_events <= length <= MAX_EVENTS:
+            for expected, found in zip(shortest, ask(length), strict=True):
+                assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n_events", "max_events", "length"),
+    [
+        (0, 128, 8), (8, 128, 8), (9, 128, 16), (32, 128, 32), (33, 128, 64), (128, 128, 128),
+        (200, 128, 128), (33, 50, 50), (3, 4, 4), (300, 1000, 512),
+    ],
+)  # fmt: skip
+def test_a_window_is_sent_in_the_shortest_length_that_holds_it(
+    n_events: int, max_events: int, length: int
+) -> None:
+    assert signature.sequence_length(n_events, max_events) == length
 
 
 def test_a_config_bounds_the_queue_and_what_waits_in_it() -> None:

@@ -108,6 +108,23 @@ def test_the_window_is_the_newest_events_with_padding_behind(given_events: list[
     assert (window.tokens[:kept, 0] > 0).all()
 
 
+@pytest.mark.parametrize("length", [1, 2, 4])
+def test_a_window_may_be_shorter_and_keeps_the_newest(length: int) -> None:
+    events = [Event("view-product", 1_700_000_000 + n, product_id=f"p{n}") for n in range(3)]
+    behavior = encode(events)
+    window = TOKENIZER.window(behavior, length)
+    kept = min(length, 3)
+    assert window.tokens.shape == (length, len(EVENT_FIELDS))
+    assert window.event_times.tolist() == [
+        *behavior.event_times[-kept:].tolist(),
+        *[0] * (length - kept),
+    ]
+
+
+def test_a_window_is_never_longer_than_the_model_allows() -> None:
+    assert len(TOKENIZER.window(encode([]), 1_000)) == TOKENIZER.max_events
+
+
 def test_no_events_are_no_tokens() -> None:
     assert len(TOKENIZER.encode([])) == 0
 

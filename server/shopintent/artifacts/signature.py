@@ -33,6 +33,9 @@ OPTIONAL_ANSWERS = (VISIT_PURCHASE_PROBABILITY, EXPECTED_TIME_TO_PURCHASE_S, EXP
 MAX_BATCH = 64
 """Rows of one call: every exported model takes as many, and the server sends no more."""
 
+SHORTEST_SEQUENCE = 8
+"""Events that the shortest window sent to the intent model has room for."""
+
 FINGERPRINT_PARAMETER = "behavior_fingerprint"
 """The parameter of config.pbtxt that holds the fingerprint of the model's own tokenizer."""
 
@@ -55,14 +58,27 @@ class Signature:
     outputs: tuple[Tensor, ...]
 
 
-def intent_signature(
-    *, max_events: int, n_actions: int, n_horizons: int, embedding_size: int
-) -> Signature:
-    """The intent model: windowed behavior and the time of the request (unix seconds) to answers."""
+def sequence_length(n_events: int, max_events: int) -> int:
+    """Returns how long a window is in which so many events are sent: 8, 16, 32 .. `max_events`.
+
+    The intent model takes windows of any length and answers the same whatever the padding; few
+    lengths let requests of unlike visitors share a batch.
+    """
+    length = SHORTEST_SEQUENCE
+    while length < n_events:
+        length *= 2
+    return min(length, max_events)
+
+
+def intent_signature(*, n_actions: int, n_horizons: int, embedding_size: int) -> Signature:
+    """The intent model: windowed behavior and the time of the request (unix seconds) to answers.
+
+    Windows of one batch are padded behind to one length, see `sequence_length`.
+    """
     return Signature(
         inputs=(
-            Tensor(EVENTS, "INT32", (max_events, len(EVENT_FIELDS))),
-            Tensor(EVENT_TIMES, "INT64", (max_events,)),
+            Tensor(EVENTS, "INT32", (ANY, len(EVENT_FIELDS))),
+            Tensor(EVENT_TIMES, "INT64", (ANY,)),
             Tensor(REQUEST_TIME, "INT64", (1,)),
         ),
         outputs=(

@@ -177,14 +177,16 @@ class BehaviorTokenizer:
             search_queries=queries,
         )
 
-    def window(self, behavior: Behavior) -> Behavior:
-        """Returns the last `max_events` events, padded at the end with zeros to exactly that many.
+    def window(self, behavior: Behavior, length: int | None = None) -> Behavior:
+        """Returns the last `length` events, padded at the end with zeros to exactly that many.
 
-        Padding is behind the events because the model is causal: no event can see it.
+        `length` is `max_events` if not given, and at most that. Padding is behind the events
+        because the model is causal: no event can see it.
         """
-        kept = min(len(behavior), self.max_events)
-        tokens = np.zeros((self.max_events, len(EVENT_FIELDS)), dtype=np.int32)
-        times = np.zeros(self.max_events, dtype=np.int64)
+        length = self.max_events if length is None else min(length, self.max_events)
+        kept = min(len(behavior), length)
+        tokens = np.zeros((length, len(EVENT_FIELDS)), dtype=np.int32)
+        times = np.zeros(length, dtype=np.int64)
         if kept:
             tokens[:kept] = behavior.tokens[-kept:]
             times[:kept] = behavior.event_times[-kept:]

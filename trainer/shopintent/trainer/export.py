@@ -59,7 +59,7 @@ class ServedIntent(nn.Module):
         return torch.cat([state.squeeze(1), features], dim=1), embedding.squeeze(1)
 
     def forward(self, events: Tensor, event_times: Tensor, request_time: Tensor) -> ServedAnswers:
-        """[B, T, 8], [B, T] and [B, 1] to answers; see artifacts.signature."""
+        """[B, T, 9], [B, T] and [B, 1] to answers; see artifacts.signature."""
         inputs, embedding = self.observe(events, event_times, request_time)
         answers: HeadAnswers = self.heads(inputs)
         return ServedAnswers(
@@ -112,6 +112,7 @@ def export_models(run: Run, release_id: str, repository: Path) -> list[Path]:
         graphs[0],
         inputs=[tensor.name for tensor in intent.inputs],
         outputs=[tensor.name for tensor in intent.outputs],
+        dynamic_axes=((0, 1), (0, 1), (0,)),
     )
     shutil.copyfile(run.folder / text.MODEL_FILE, graphs[1])
     export_onnx(
@@ -123,6 +124,7 @@ def export_models(run: Run, release_id: str, repository: Path) -> list[Path]:
         graphs[2],
         inputs=[tensor.name for tensor in products.inputs],
         outputs=[tensor.name for tensor in products.outputs],
+        dynamic_axes=((0,), (0,)),
     )
     return folders
 
@@ -130,7 +132,6 @@ def export_models(run: Run, release_id: str, repository: Path) -> list[Path]:
 def intent_signature(run: Run) -> Signature:
     """Returns what the run's intent model reads and writes."""
     return signature.intent_signature(
-        max_events=run.info.model.max_events,
         n_actions=len(run.info.actions),
         n_horizons=len(run.info.horizons_s),
         embedding_size=run.info.model.d_model,

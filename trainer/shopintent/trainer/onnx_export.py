@@ -18,10 +18,13 @@ def export_onnx(
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
-    dynamic_axes: tuple[int, ...] = (0,),
+    dynamic_axes: Sequence[tuple[int, ...]],
 ) -> None:
-    """Writes the module, weights included; the named axes of every input may have any size."""
-    axes = {axis: torch.export.Dim(f"axis_{axis}") for axis in dynamic_axes}
+    """Writes the module, weights included; some axes of each input may have any size.
+
+    An axis has the same size in all inputs that name it.
+    """
+    sizes = {axis: torch.export.Dim(f"axis_{axis}") for axes in dynamic_axes for axis in axes}
     with warnings.catch_warnings():
         # The exporter warns of its own internals; what it writes is compared with torch afterwards.
         warnings.simplefilter("ignore")
@@ -33,7 +36,7 @@ def export_onnx(
             str(path),
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple(axes for _ in examples),
+            dynamic_shapes=tuple({axis: sizes[axis] for axis in axes} for axes in dynamic_axes),
             dynamo=True,
             external_data=False,
             verbose=False,

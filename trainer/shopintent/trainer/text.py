@@ -82,7 +82,7 @@ def export_text_encoder(name: str, folder: Path, *, max_tokens: int) -> None:
         folder / MODEL_FILE,
         inputs=(signature.INPUT_IDS, signature.ATTENTION_MASK),
         outputs=(signature.TEXT_EMBEDDING,),
-        dynamic_axes=(0, 1),
+        dynamic_axes=((0, 1), (0, 1)),
     )
     check_export(model, TextEncoder.open(folder))
 

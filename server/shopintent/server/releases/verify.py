@@ -82,7 +82,6 @@ def verify_intent_model(release: Release, description: ModelDescription) -> None
     """Raises ReleaseMismatch unless the model has our shapes and was trained on our tokens."""
     manifest = release.manifest
     expected = signature.intent_signature(
-        max_events=release.tokenizer.max_events,
         n_actions=len(manifest.actions),
         n_horizons=len(manifest.horizons_s),
         embedding_size=manifest.embedding_size,
