@@ -148,7 +148,8 @@ class FakeBehaviorModel:
             self.cancelled.set()
             raise
         if self.down or self.delay_s > timeout_s:
-            raise ModelUnavailable("intent_r1", "it is down" if self.down else "it is slow")
+            name = f"intent_{self._manifest.release_id}"
+            raise ModelUnavailable(name, "it is down" if self.down else "it is slow")
         n_actions = len(self._manifest.actions)
         shares = np.arange(1, n_actions + 1, dtype=np.float32)
         known = [int(token) for token in behavior.tokens[:, 1] if token >= FIRST]
@@ -234,10 +235,10 @@ class Outside:
     sessions: InMemorySessions = field(default_factory=InMemorySessions)
 
 
-def make_outside(folder: Path) -> Outside:
+def make_outside(folder: Path, release_id: str = "r1") -> Outside:
     """Writes a release into the folder and returns fakes that fit it."""
     root = ReleasesRoot(folder)
-    write_small_release(root)
+    write_small_release(root, release_id)
     release = load_release(root, "")
     products = [
         replace(each, content=content)
@@ -257,11 +258,10 @@ def make_outside(folder: Path) -> Outside:
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
-    """A server in this process, its fakes, and a channel to it."""
+class Stubs:
+    """A server in this process and a channel to it."""
 
     app: App
-    outside: Outside
     channel: grpc.aio.Channel
 
     @property
@@ -283,10 +283,11 @@ class Served:
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
-def app_of(config: Config, outside: Outside) -> App:
-    """Returns the server of one release that asks the fakes."""
-    release = open_release(config, outside)
-    return App(config, outside.sessions, Traffic(release, Routing(release.release_id)))
+@dataclass(frozen=True, eq=False)
+class Served(Stubs):
+    """A server of one release, and its fakes."""
+
+    outside: Outside
 
 
 def open_release(config: Config, outside: Outside) -> ServingRelease:
@@ -296,17 +297,40 @@ def open_release(config: Config, outside: Outside) -> ServingRelease:
     return serve_release(config, outside.release, backends, weights, outside.index.close)
 
 
+def app_of(config: Config, outside: Outside) -> App:
+    """Returns the server of one release that asks the fakes."""
+    release = open_release(config, outside)
+    return App(config, outside.sessions, Traffic(release, Routing(release.release_id)))
+
+
 @asynccontextmanager
 async def serving(outside: Outside, **options: Any) -> AsyncIterator[Served]:
-    """Runs a server on a free port, checked once; later checks are the test's to ask for."""
+    """Runs a server of one release on a free port, checked once."""
+    async with running(app_of(config_of(**options), outside)) as channel_app:
+        yield Served(*channel_app, outside)
+
+
+@asynccontextmanager
+async def served_by(traffic: Traffic) -> AsyncIterator[Stubs]:
+    """Runs a server of several releases on a free port, checked once."""
+    async with running(App(config_of(), InMemorySessions(), traffic)) as channel_app:
+        yield Stubs(*channel_app)
+
+
+def config_of(**options: Any) -> Config:
+    """Returns options for a test: later checks are its own to ask for."""
     defaults: dict[str, Any] = {"listen": "127.0.0.1:0", "check_interval_s": 3600.0, "grace_s": 2.0}
-    config = Config(**{**defaults, **options})
-    app = app_of(config, outside)
+    return Config(**{**defaults, **options})
+
+
+@asynccontextmanager
+async def running(app: App) -> AsyncIterator[tuple[App, grpc.aio.Channel]]:
+    """Runs a server, checked once, and yields it with a channel to it."""
     port = await app.start()
     await app.check()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Served(app, outside, channel)
+            yield app, channel
     finally:
         await app.stop()
 

@@ -25,6 +25,11 @@ class Deadline:
         budget_s = at_most_s if time_remaining_s is None else time_remaining_s * (1 - RESERVE)
         return cls(time.monotonic() + min(budget_s, at_most_s))
 
+    def sooner(self, share: float) -> Deadline:
+        """Returns the moment when this share of what is left now will be used up."""
+        now = time.monotonic()
+        return Deadline(now + (self.ends_at - now) * share)
+
     def share_s(self, share: float = 1.0) -> float:
         """Returns the timeout of a hop that may use this share of what is left now."""
         return max(SHORTEST_S, (self.ends_at - time.monotonic()) * share)

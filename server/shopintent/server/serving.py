@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from shopintent.artifacts.products import read_first_products
 from shopintent.server.catalog import Catalog
 from shopintent.server.config import Config
+from shopintent.server.guardrails import AnswerStats
 from shopintent.server.hydrate import Hydrator
 from shopintent.server.index import ProductIndex
 from shopintent.server.inference import BehaviorModel, ContentEncoder, ModelRepository
@@ -66,6 +67,7 @@ class ServingRelease:
     close: Callable[[], Awaitable[None]]
     """Lets go of the index and of whatever else was opened for it."""
     in_flight: InFlight = field(default_factory=InFlight)
+    stats: AnswerStats = field(default_factory=AnswerStats)
 
     @property
     def release_id(self) -> str:

@@ -8,18 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol, TypeVar
 
 from shopintent.artifacts import ReleaseError
 from shopintent.artifacts.routing import Routing, Share
-from shopintent.server.errors import ShopIntentError
+from shopintent.server.deadlines import Deadline
+from shopintent.server.errors import InvalidRequest, Overloaded, ShopIntentError
+from shopintent.server.hydrate import Degraded
 from shopintent.server.serving import ServingRelease
 
 logger = logging.getLogger(__name__)
 
 LONGEST_RETRY_S = 30.0
 """Between tries to open a release that is refused."""
+
+CANARY_SHARE = 0.5
+"""Of the time left, what a canary may take; the rest is for the serving release to stand in."""
+MAX_SHADOWED = 16
+"""Requests that a shadow is asked at once; more are not shadowed."""
+
+
+class Answered(Protocol):
+    """What every answer tells about itself."""
+
+    @property
+    def degraded(self) -> frozenset[Degraded]: ...
+
+
+A = TypeVar("A", bound=Answered)
+Ask = Callable[[ServingRelease, Deadline], Awaitable[A]]
+"""Answers a request from one release, by a deadline."""
 
 Open = Callable[[str], Awaitable[ServingRelease]]
 """Opens a release by its id. Raises ReleaseError or ShopIntentError."""
@@ -52,6 +73,7 @@ class Traffic:
         self._retry_s = retry_s
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._mirrored: set[asyncio.Task[None]] = set()
         self.refused: dict[str, str] = {}
         """Why a release that is named takes no traffic, by its id."""
 
@@ -66,17 +88,31 @@ class Traffic:
         others = [each for each in self._ready.values() if each is not self._serving]
         return [self._serving, *others]
 
+    @property
+    def is_comparing(self) -> bool:
+        """Whether releases are watched side by side, and so must be counted."""
+        return self.routing.canary is not None or self.routing.shadow is not None
+
+    async def answer(
+        self, visitor: str, ask: Ask[A], *, deadline: Deadline
+    ) -> tuple[ServingRelease, A]:
+        """Returns an answer, wholly from one release, and the release.
+
+        The serving release stands in for a canary that fails. Raises what `ask` raises.
+        """
+        release = self.release_for(visitor)
+        self._mirror(visitor, ask, deadline)
+        if release is not self._serving:
+            with suppress(ShopIntentError):
+                return release, await self._ask(release, ask, deadline.sooner(CANARY_SHARE))
+        return self._serving, await self._ask(self._serving, ask, deadline)
+
     def release_for(self, visitor: str) -> ServingRelease:
         """Returns the release that answers a visitor, by the key of its session."""
         canary = self.routing.canary
         if canary is None:
             return self._serving
         return self._of(canary, visitor) or self._serving
-
-    def shadow_for(self, visitor: str) -> ServingRelease | None:
-        """Returns the release that is to be asked as well, if there is one for the visitor."""
-        shadow = self.routing.shadow
-        return None if shadow is None else self._of(shadow, visitor)
 
     def follow(self, routing: Routing) -> None:
         """Takes over a routing: opens what it names and closes what it does not."""
@@ -90,11 +126,47 @@ class Traffic:
 
     async def close(self) -> None:
         """Closes every release; requests must have ended."""
-        for task in self._opening.values():
+        for task in (*self._opening.values(), *self._mirrored):
             task.cancel()
-        await asyncio.gather(*self._opening.values(), *self._closing, return_exceptions=True)
+        ending = (*self._opening.values(), *self._mirrored, *self._closing)
+        await asyncio.gather(*ending, return_exceptions=True)
         for release in self._ready.values():
             await release.close()
+
+    async def _ask(self, release: ServingRelease, ask: Ask[A], deadline: Deadline) -> A:
+        """Asks a release, and counts how it did where that is compared with another."""
+        with release.in_flight:
+            if not self.is_comparing:
+                return await ask(release, deadline)
+            started = time.perf_counter()
+            try:
+                answer = await ask(release, deadline)
+            except (InvalidRequest, Overloaded):
+                raise
+            except ShopIntentError:
+                release.stats.count(time.perf_counter() - started, failed=True)
+                raise
+            release.stats.count(time.perf_counter() - started, degraded=bool(answer.degraded))
+            return answer
+
+    def _mirror(self, visitor: str, ask: Ask[A], deadline: Deadline) -> None:
+        """Asks the shadow as well, if there is one for the visitor; its answer goes nowhere."""
+        shadow = self.routing.shadow
+        if shadow is None or len(self._mirrored) >= MAX_SHADOWED:
+            return
+        release = self._of(shadow, visitor)
+        if release is not None:
+            task = asyncio.create_task(self._shadowed(release, ask, deadline))
+            self._mirrored.add(task)
+            task.add_done_callback(self._mirrored.discard)
+
+    async def _shadowed(self, release: ServingRelease, ask: Ask[A], deadline: Deadline) -> None:
+        try:
+            await self._ask(release, ask, deadline)
+        except ShopIntentError:
+            pass  # It is counted.
+        except Exception:
+            logger.exception("shadow %s failed", release.release_id)
 
     def _of(self, share: Share, visitor: str) -> ServingRelease | None:
         if not visitor or not share.takes(visitor):
@@ -118,16 +190,22 @@ class Traffic:
                 release = await self._opened_and_proved(release_id)
                 break
             except (ReleaseError, ShopIntentError) as error:
-                if self.refused.get(release_id) != str(error):
-                    logger.warning("release %s takes no traffic: %s", release_id, error)
-                self.refused[release_id] = str(error)
-                await asyncio.sleep(retry_s)
-                retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+                self._refuse(release_id, str(error))
+            except Exception as error:
+                logger.exception("release %s could not be opened", release_id)
+                self._refuse(release_id, f"opening it failed: {error}")
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, LONGEST_RETRY_S)
         self.refused.pop(release_id, None)
         del self._opening[release_id]
         self._ready[release_id] = release
         logger.warning("release %s is ready to take traffic", release_id)
         self._settle()
+
+    def _refuse(self, release_id: str, why: str) -> None:
+        if self.refused.get(release_id) != why:
+            logger.warning("release %s takes no traffic: %s", release_id, why)
+        self.refused[release_id] = why
 
     async def _opened_and_proved(self, release_id: str) -> ServingRelease:
         assert self._open_release is not None

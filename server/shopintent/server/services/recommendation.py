@@ -13,11 +13,13 @@ from google.protobuf import duration_pb2
 from shopintent.behavior import Event
 from shopintent.server.deadlines import Deadline
 from shopintent.server.interceptors.request_id import current_request_id
+from shopintent.server.predict import PredictedIntent
 from shopintent.server.ranking import HOME
-from shopintent.server.recommend import Query, Source
+from shopintent.server.recommend import Answer, Query, Source
 from shopintent.server.releases import Release
 from shopintent.server.services import convert
 from shopintent.server.services.validation import check_predict_intent, check_recommend
+from shopintent.server.serving import ServingRelease
 from shopintent.server.sessions import EMPTY_HISTORY, SessionStore
 from shopintent.server.traffic import Traffic
 from shopintent.v1 import recommendation_service_pb2 as pb
@@ -49,9 +51,14 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         check_predict_intent(request, now=now)
         visitor = convert.visitor_key(request.visitor)
         events = await self._behavior(visitor, request.recent_events, now)
-        serving = self.traffic.release_for(visitor)
-        with serving.in_flight:
-            intent = await serving.predictor.predict(events, deadline=deadline)
+
+        async def predict(release: ServingRelease, by: Deadline) -> PredictedIntent:
+            intent = await release.predictor.predict(events, deadline=by)
+            if self.traffic.is_comparing:
+                release.stats.count_intent(intent.next_actions)
+            return intent
+
+        serving, intent = await self.traffic.answer(visitor, predict, deadline=deadline)
         likely_first = sorted(intent.next_actions, key=lambda each: each[1], reverse=True)
         return pb.PredictIntentResponse(
             next_actions=[
@@ -87,9 +94,11 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
             product_filter=convert.filter_from_proto(request.filter),
             seen_products_included=request.filter.seen_products_included,
         )
-        serving = self.traffic.release_for(visitor)
-        with serving.in_flight:
-            answer = await serving.recommender.recommend(query, deadline=deadline)
+
+        async def recommend(release: ServingRelease, by: Deadline) -> Answer:
+            return await release.recommender.recommend(query, deadline=by)
+
+        serving, answer = await self.traffic.answer(visitor, recommend, deadline=deadline)
         return pb.RecommendResponse(
             recommendations=[
                 pb.Recommendation(
