@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.demo.processes import Process, running
+from deploy.demo.processes import START_TIMEOUT_S, Process, running
 from shopintent.artifacts import ReleasesRoot
 from shopintent.artifacts.layout import (
     intent_model,
@@ -34,17 +34,6 @@ class Stack:
     server: Process
     address: str
 
-    def is_serving(self) -> bool:
-        """Returns whether the server's health says SERVING."""
-        with grpc.insecure_channel(self.address) as channel:
-            # The type stubs leave the methods out.
-            check: Any = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
-            try:
-                answer = check(health_pb2.HealthCheckRequest(), timeout=1.0)
-            except grpc.RpcError:
-                return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
 
 @contextmanager
 def serving(
@@ -64,22 +53,54 @@ def serving(
     say("starting Triton")
     with triton(releases, release_id, logs) as (triton_process, triton_address):
         say("starting the server")
-        options = [
-            f"--releases={releases.path}",
-            f"--triton-address={triton_address}",
-            f"--listen=127.0.0.1:{port}",
-            *server_options,
-        ]
-        with running(
-            "shopintent-server",
-            [str(SERVER), "serve", *options, f"--ready-file={fresh(logs / 'server.json')}"],
-            logs / "server.log",
-        ) as server:
-            server.wait_until((logs / "server.json").exists)
-            address = json.loads((logs / "server.json").read_text(encoding="utf-8"))["address"]
-            stack = Stack(triton_process, triton_address, server, address)
-            server.wait_until(stack.is_serving)
-            yield stack
+        with server(releases, triton_address, logs, port=port, server_options=server_options) as (
+            server_process,
+            address,
+        ):
+            yield Stack(triton_process, triton_address, server_process, address)
+
+
+@contextmanager
+def server(
+    releases: ReleasesRoot,
+    triton_address: str,
+    logs: Path,
+    *,
+    port: int = 0,
+    server_options: Sequence[str] = (),
+    start_timeout_s: float = START_TIMEOUT_S,
+) -> Iterator[tuple[Process, str]]:
+    """Runs the server of the current release until the block ends; yields it and its address.
+
+    It answers already. A large collection is indexed at the first start: give it time.
+    """
+    options = [
+        f"--releases={releases.path}",
+        f"--triton-address={triton_address}",
+        f"--listen=127.0.0.1:{port}",
+        *server_options,
+    ]
+    with running(
+        "shopintent-server",
+        [str(SERVER), "serve", *options, f"--ready-file={fresh(logs / 'server.json')}"],
+        logs / "server.log",
+    ) as process:
+        process.wait_until((logs / "server.json").exists, timeout_s=start_timeout_s)
+        address = json.loads((logs / "server.json").read_text(encoding="utf-8"))["address"]
+        process.wait_until(lambda: is_serving(address))
+        yield process, address
+
+
+def is_serving(address: str) -> bool:
+    """Returns whether the health of a server says SERVING."""
+    with grpc.insecure_channel(address) as channel:
+        # The type stubs leave the methods out.
+        check: Any = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+        try:
+            answer = check(health_pb2.HealthCheckRequest(), timeout=1.0)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 @contextmanager
