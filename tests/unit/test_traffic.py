@@ -61,11 +61,10 @@ async def traffic_of(shop: Shop, routing: Routing) -> Traffic:
 
 
 async def settled(traffic: Traffic) -> None:
-    ready = {each.release_id for each in traffic.ready}
-    while ready | traffic.refused.keys() < traffic.routing.named:
-        await asyncio.sleep(0.005)
-        ready = {each.release_id for each in traffic.ready}
-    await asyncio.sleep(0.01)
+    def known() -> set[str]:
+        return {each.release_id for each in traffic.ready} | traffic.refused.keys()
+
+    await until(lambda: traffic.routing.named <= known())
 
 
 async def answered_by(traffic: Traffic, shopper: str) -> str:
