@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import subprocess
 from pathlib import Path
@@ -18,6 +17,7 @@ from shopintent.artifacts import ReleasesRoot
 from shopintent.server import app as apps
 from shopintent.server.__main__ import main
 from shopintent.server.config import Config, ConfigError, check_listen
+from shopintent.server.metrics import Metrics
 from shopintent.server.services.health import SERVICES
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1 import recommendation_service_pb2_grpc
@@ -199,16 +199,20 @@ async def test_serve_tells_its_address_answers_without_triton_and_stops_on_sigte
         check_timeout_s=0.2,
         grace_s=0.0,
     )
-    ready = tmp_path / "ready.json"
-    serving_task = asyncio.create_task(apps.serve(config, ready_file=ready))
+    told: list[tuple[str, str]] = []
+    serving_task = asyncio.create_task(
+        apps.serve(
+            config, Metrics(), lambda address, release_id: told.append((address, release_id))
+        )
+    )
 
-    async def is_ready() -> bool:
-        return ready.exists() or serving_task.done()
+    async def is_listening() -> bool:
+        return bool(told) or serving_task.done()
 
-    await eventually(is_ready)
-    told = json.loads(ready.read_text())
-    assert told["release_id"] == "r1"
-    async with grpc.aio.insecure_channel(told["address"]) as channel:
+    await eventually(is_listening)
+    [(address, release_id)] = told
+    assert release_id == "r1"
+    async with grpc.aio.insecure_channel(address) as channel:
         failure = await failure_of(predict_over(channel))
         assert failure.info.reason == "ERROR_REASON_MODEL_UNAVAILABLE"
     signal.raise_signal(signal.SIGTERM)

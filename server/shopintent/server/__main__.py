@@ -18,9 +18,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shopintent.artifacts import ReleaseError
 from shopintent.server import app
-from shopintent.server.config import Config, ConfigError, help_of, read_config
+from shopintent.server.config import Config, ConfigError, check_listen, help_of, read_config
 from shopintent.server.errors import ShopIntentError
 from shopintent.server.logs import log_to_stderr
+from shopintent.server.metrics import Metrics
+from shopintent.server.metrics_page import serve_metrics
+from shopintent.server.ready_file import write_ready_file
 
 DESCRIPTION = """\
 Answers what shoppers mean to do next, and what to show them, over gRPC.
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command == "load-index":
             return _load_index(config)
         log_to_stderr(config.log_level)
-        asyncio.run(app.serve(config, ready_file=parsed.ready_file))
+        _serve(config, parsed.ready_file)
     except ConfigError as error:
         print(f"shopintent-server: {error}", file=sys.stderr)
         return 2
@@ -97,6 +100,19 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout-s", type=float, default=2.0, help="seconds to wait for the answer"
     )
     return parser
+
+
+def _serve(config: Config, ready_file: Path | None) -> None:
+    check_listen(config)
+    metrics, metrics_address = Metrics(), ""
+    if config.metrics_listen:
+        metrics_address = serve_metrics(config.metrics_listen, [metrics.block])
+
+    def tell(address: str, release_id: str) -> None:
+        if ready_file is not None:
+            write_ready_file(ready_file, address, release_id, metrics_address)
+
+    asyncio.run(app.serve(config, metrics, tell))
 
 
 def _load_index(config: Config) -> int:

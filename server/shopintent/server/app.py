@@ -19,7 +19,6 @@ from shopintent.artifacts import ReleaseError, ReleasesRoot
 from shopintent.artifacts.routing import Routing, RoutingError, read_routing
 from shopintent.server.config import (
     Config,
-    check_listen,
     read_placements,
     read_qdrant_api_key,
 )
@@ -33,7 +32,8 @@ from shopintent.server.inference.triton import (
     TritonContentEncoder,
     TritonRepository,
 )
-from shopintent.server.listening import bind, grpc_server, write_ready_file
+from shopintent.server.listening import bind, grpc_server
+from shopintent.server.metrics import Metrics
 from shopintent.server.releases import Component, Release, load_release
 from shopintent.server.services.catalog import CatalogService
 from shopintent.server.services.events import EventService
@@ -55,11 +55,17 @@ logger = logging.getLogger(__name__)
 class App:
     """The gRPC server: answers from the releases that take traffic."""
 
-    def __init__(self, config: Config, sessions: SessionStore, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sessions: SessionStore,
+        traffic: Traffic,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._config = config
         self.traffic = traffic
         self._health = health_aio.HealthServicer()
-        self._server = grpc_server(config)
+        self._server = grpc_server(config, metrics)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
         self._add_services(sessions)
@@ -124,9 +130,13 @@ class App:
         reflection.enable_server_reflection(reflected, server)
 
 
-async def serve(config: Config, *, ready_file: Path | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. Raises ConfigError and ReleaseError."""
-    check_listen(config)
+async def serve(
+    config: Config, metrics: Metrics, on_listening: Callable[[str, str], None] | None = None
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. Raises ConfigError and ReleaseError.
+
+    `on_listening` is told the address and the id of the serving release.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
@@ -139,7 +149,7 @@ async def serve(config: Config, *, ready_file: Path | None = None) -> None:
         stack.push_async_callback(traffic.close)
         sessions = _open_sessions(config)
         stack.push_async_callback(sessions.close)
-        app = App(config, sessions, traffic)
+        app = App(config, sessions, traffic, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         port = await app.start()
@@ -150,8 +160,8 @@ async def serve(config: Config, *, ready_file: Path | None = None) -> None:
         address = f"{config.listen.rpartition(':')[0]}:{port}"
         fields = {"release": first.release_id, "address": address}
         logger.info("listening", extra={"fields": fields})
-        if ready_file is not None:
-            write_ready_file(ready_file, address, first.release_id)
+        if on_listening is not None:
+            on_listening(address, first.release_id)
         await stopped.wait()
         logger.info("draining", extra={"fields": {"grace_s": config.grace_s}})
 

@@ -111,6 +111,12 @@ class Config:
         "Share the port with other server processes: true or false. Each process holds its own "
         "sessions, and only index qdrant can be shared.",
     )
+    metrics_listen: str = _option(
+        "",
+        str,
+        "Host and port to serve metrics on for Prometheus, over HTTP, such as 127.0.0.1:9464; port "
+        "0 takes a free one. Any host but loopback needs INSECURE. Default: no metrics.",
+    )
     grace_s: float = _option(
         10.0, _number(float, 0), "Seconds that running calls get to finish after SIGTERM."
     )
@@ -271,4 +277,9 @@ def check_listen(config: Config) -> None:
             f"SHOPINTENT_LISTEN is {config.listen}, which others can reach, and TLS is off: set "
             "SHOPINTENT_TLS_CERTIFICATE and SHOPINTENT_TLS_PRIVATE_KEY, listen on 127.0.0.1, or "
             "accept it with --insecure true"
+        )
+    if config.metrics_listen and not is_loopback(config.metrics_listen) and not config.insecure:
+        raise ConfigError(
+            f"SHOPINTENT_METRICS_LISTEN is {config.metrics_listen}, which others can reach: listen "
+            "on 127.0.0.1, or accept it with --insecure true"
         )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import grpc
 
 from shopintent.server.config import Config, ConfigError
 from shopintent.server.interceptors import interceptors
+from shopintent.server.metrics import Metrics
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
 
-def grpc_server(config: Config) -> grpc.aio.Server:
-    """Returns a server with our interceptors and limits that does not listen yet."""
+def grpc_server(config: Config, metrics: Metrics | None = None) -> grpc.aio.Server:
+    """Returns a server with our interceptors and limits that does not listen yet.
+
+    Without `metrics` its calls are counted where nobody looks.
+    """
     age_ms = int(1000 * config.max_connection_age_s)
     return grpc.aio.server(
-        interceptors=interceptors(),
+        interceptors=interceptors(metrics or Metrics()),
         maximum_concurrent_rpcs=config.max_concurrent_rpcs,
         options=[
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -51,10 +52,3 @@ def bind(server: grpc.aio.Server, config: Config) -> int:
             f"SHOPINTENT_LISTEN: cannot listen on {config.listen}; is the port taken, or a TLS "
             f"file no PEM? ({error})"
         ) from error
-
-
-def write_ready_file(path: Path, address: str, release_id: str) -> None:
-    """Tells whoever waits for the file where the server listens; never half written."""
-    written = path.with_name(path.name + ".part")
-    written.write_text(json.dumps({"address": address, "release_id": release_id}) + "\n")
-    written.replace(path)

@@ -10,6 +10,8 @@ import grpc
 Call = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 """What answers a unary call."""
 
+_CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
 
 def wrap_unary(
     handler: grpc.RpcMethodHandler[Any, Any] | None, wrap: Callable[[Call], Call]
@@ -22,3 +24,10 @@ def wrap_unary(
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )
+
+
+def code_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Returns the name of the status that a call was ended with."""
+    code: Any = context.code()
+    # grpc.aio gives the number of the code that a call was aborted with.
+    return code.name if isinstance(code, grpc.StatusCode) else _CODE_NAMES.get(code, "UNKNOWN")

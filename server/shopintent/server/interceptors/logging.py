@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from shopintent.server.interceptors.handlers import Call, wrap_unary
+from shopintent.server.interceptors.handlers import Call, code_name, wrap_unary
 from shopintent.server.interceptors.request_id import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def _logged(call: Call, method: str) -> Call:
             code = "CANCELLED"
             raise
         except BaseException:
-            code = _code_name(context)
+            code = code_name(context)
             raise
         finally:
             fields = {
@@ -52,10 +52,3 @@ def _logged(call: Call, method: str) -> Call:
             logger.info("call", extra={"fields": fields})
 
     return answer
-
-
-def _code_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    code: Any = context.code()
-    # grpc.aio gives the number of the code that a call was aborted with.
-    names = {status.value[0]: status.name for status in grpc.StatusCode}
-    return code.name if isinstance(code, grpc.StatusCode) else names.get(code, "UNKNOWN")
