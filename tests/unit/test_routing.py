@@ -12,14 +12,19 @@ from typing import Any
 import pytest
 
 from shopintent.artifacts.routing import (
+    AUDIT,
+    Change,
     Routing,
     RoutingError,
     Share,
     changing_routing,
+    promoted,
+    read_audit,
     read_routing,
     routing_path,
 )
 
+CHANGE = Change("promote", "r2", who="ann", why="better")
 VISITORS = [f"visitor:{number}" for number in range(4_000)]
 
 
@@ -62,14 +67,20 @@ def test_every_release_that_may_be_asked_is_named() -> None:
 
 def test_what_is_written_is_read_again_with_the_next_generation(tmp_path: Path) -> None:
     assert read_routing(tmp_path) is None
+    assert read_audit(tmp_path) == []
     wanted = Routing("r2", canary=Share("r3", 2.5), previous="r1")
     with changing_routing(tmp_path) as change:
         assert change.routing is None
-        change.write(wanted)
+        change.write(wanted, CHANGE)
     with changing_routing(tmp_path) as change:
-        assert change.routing == replace(wanted, generation=1)
-        change.write(wanted)
-    assert read_routing(tmp_path) == replace(wanted, generation=2)
+        assert change.routing is not None
+        assert replace(change.routing, change=None) == replace(wanted, generation=1)
+        change.write(wanted, CHANGE)
+    written = read_routing(tmp_path)
+    assert written is not None
+    assert replace(written, change=None) == replace(wanted, generation=2)
+    assert written.change is not None
+    assert replace(written.change, at="") == CHANGE
 
 
 @pytest.mark.parametrize(
@@ -86,7 +97,7 @@ def test_a_damaged_document_is_refused_and_the_remedy_named(
     tmp_path: Path, damage: Callable[[Any], Any]
 ) -> None:
     with changing_routing(tmp_path) as change:
-        change.write(Routing("r1"))
+        change.write(Routing("r1"), CHANGE)
     saved = json.loads(routing_path(tmp_path).read_text())
     routing_path(tmp_path).write_text(json.dumps(damage(saved)))
     with pytest.raises(RoutingError, match="releases promote"):
@@ -103,9 +114,38 @@ def test_changes_of_several_processes_follow_each_other(tmp_path: Path) -> None:
     routing = read_routing(tmp_path)
     assert routing is not None
     assert routing.generation == 40
+    assert [entry["generation"] for entry in read_audit(tmp_path)] == list(range(1, 41))
+
+
+def test_every_change_is_audited_with_who_what_and_why(tmp_path: Path) -> None:
+    for release_id in ("r1", "r2"):
+        with changing_routing(tmp_path) as change:
+            change.write(
+                promoted(change.routing, release_id), replace(CHANGE, release_id=release_id)
+            )
+    entries = read_audit(tmp_path)
+    assert [entry["generation"] for entry in entries] == [1, 2]
+    assert [entry["release_id"] for entry in entries] == ["r1", "r2"]
+    assert [entry["previous"] for entry in entries] == [None, "r1"]
+    assert {entry["who"] for entry in entries} == {"ann"}
+    assert {entry["why"] for entry in entries} == {"better"}
+    assert all(entry["at"] for entry in entries)
+
+
+@pytest.mark.parametrize("kept", [0, 10, -1])
+def test_a_change_whose_audit_a_crash_cut_short_is_audited_before_the_next(
+    tmp_path: Path, kept: int
+) -> None:
+    with changing_routing(tmp_path) as change:
+        change.write(Routing("r1"), CHANGE)
+    whole = (tmp_path / AUDIT).read_bytes()
+    (tmp_path / AUDIT).write_bytes(whole[:kept])
+    with changing_routing(tmp_path) as change:
+        change.write(Routing("r2"), CHANGE)
+    assert {entry["generation"] for entry in read_audit(tmp_path)} == {1, 2}
 
 
 def change_often(root: Path, times: int) -> None:
     for _ in range(times):
         with changing_routing(root) as change:
-            change.write(Routing("r1"))
+            change.write(Routing("r1"), CHANGE)

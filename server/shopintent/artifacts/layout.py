@@ -15,7 +15,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from shopintent.artifacts.routing import Routing, changing_routing, read_routing
+from shopintent.artifacts.routing import (
+    Change,
+    changing_routing,
+    promoted,
+    read_routing,
+    whoami,
+)
 
 RELEASE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -68,12 +74,11 @@ class ReleasesRoot:
         routing = read_routing(self.path)
         return None if routing is None else routing.serving
 
-    def set_current(self, release_id: str) -> None:
+    def set_current(self, release_id: str, *, why: str = "first release") -> None:
         """Names the release that serves from now on; a canary and a shadow end with it."""
-        with changing_routing(self.path) as change:
-            before = None if change.routing is None else change.routing.serving
-            previous = before if before != release_id else None
-            change.write(Routing(serving=release_id, previous=previous))
+        with changing_routing(self.path) as routing:
+            change = Change("publish", release_id, who=whoami(), why=why)
+            routing.write(promoted(routing.routing, release_id), change)
 
 
 @dataclass(frozen=True)

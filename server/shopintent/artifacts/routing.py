@@ -1,7 +1,9 @@
 """Which release answers whom: one small document in the releases root that every server follows.
 
 routing.json   {"format_version": 1, "generation": 7, "serving": "r2", "previous": "r1",
-                "canary": {"release_id": "r3", "percent": 5.0}, "shadow": {"release_id": ...}}
+                "canary": {"release_id": "r3", "percent": 5.0}, "shadow": null,
+                "change": {"action": "canary", "release_id": "r3", "who": "ann", "why": ...}}
+audit.jsonl    every change so far, a JSON object a line, in order
 
 Servers agree without talking to each other: a shopper's bucket is a hash, and nothing else counts.
 """
@@ -9,17 +11,22 @@ Servers agree without talking to each other: a shopper's bucket is a hash, and n
 from __future__ import annotations
 
 import fcntl
+import getpass
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 FORMAT_VERSION = 1
 """Bump it when a field changes its meaning; another version is refused."""
+
+AUDIT = "audit.jsonl"
 
 BUCKETS = 10_000
 """The finest share of traffic is one of so many: 0.01 %."""
@@ -51,6 +58,22 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Change:
+    """Who changed the routing, and why."""
+
+    action: str
+    """publish, shadow, canary, promote or rollback."""
+    release_id: str
+    """The release that it is about."""
+    who: str
+    why: str
+    forced: bool = False
+    """Whether a gate spoke against it."""
+    at: str = ""
+    """RFC 3339, UTC; filled in when it is written."""
+
+
+@dataclass(frozen=True)
 class Routing:
     """The whole document."""
 
@@ -64,6 +87,8 @@ class Routing:
     """Served before, and is kept ready: rolling back costs nothing."""
     generation: int = 0
     """Rises with every change."""
+    change: Change | None = None
+    """The change that made it so."""
 
     def release_for(self, visitor: str) -> str:
         """Returns the release that answers a visitor; the serving one where nobody is named."""
@@ -76,6 +101,18 @@ class Routing:
         """Every release that must be kept ready."""
         shares = [each.release_id for each in (self.canary, self.shadow) if each is not None]
         return frozenset(each for each in (self.serving, self.previous, *shares) if each)
+
+
+def promoted(routing: Routing | None, release_id: str) -> Routing:
+    """Returns the routing in which a release serves alone, and the one before is kept ready."""
+    if routing is None or routing.serving == release_id:
+        return Routing(release_id, previous=None if routing is None else routing.previous)
+    return Routing(release_id, previous=routing.serving)
+
+
+def whoami() -> str:
+    """Returns who runs this program, for the audit log: user@host."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def routing_path(root: Path) -> Path:
@@ -97,7 +134,8 @@ def read_routing(root: Path) -> Routing | None:
             name: Share(**saved.pop(name)) if saved.get(name) else None
             for name in ("canary", "shadow")
         }
-        return Routing(**{**saved, **shares})
+        change = Change(**saved.pop("change")) if saved.get("change") else None
+        return Routing(**{**saved, **shares, "change": change})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -119,6 +157,20 @@ def changing_routing(root: Path) -> Iterator[RoutingChange]:
         yield RoutingChange(root, read_routing(root))
 
 
+def read_audit(root: Path) -> list[dict[str, Any]]:
+    """Returns every change of the routing so far, oldest first, each with its generation."""
+    try:
+        lines = (root / AUDIT).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    entries = []
+    for line in lines:
+        # A crash may have cut a line short; the document still had that change, and it came again.
+        with suppress(json.JSONDecodeError):
+            entries.append(json.loads(line))
+    return entries
+
+
 @dataclass
 class RoutingChange:
     """The document while it is held; `write` replaces it whole."""
@@ -126,10 +178,16 @@ class RoutingChange:
     root: Path
     routing: Routing | None
 
-    def write(self, routing: Routing) -> Routing:
-        """Writes the next generation of the document, durably, and returns it."""
+    def write(self, routing: Routing, change: Change) -> Routing:
+        """Writes the next generation of the document, durably, and returns it.
+
+        The change is audited after it is made. A crash between the two loses nothing: the document
+        holds its own change, which is audited before the next one.
+        """
+        self._audit()
         generation = 1 if self.routing is None else self.routing.generation + 1
-        self.routing = replace(routing, generation=generation)
+        change = replace(change, at=datetime.now(UTC).isoformat(timespec="milliseconds"))
+        self.routing = replace(routing, generation=generation, change=change)
         document = {"format_version": FORMAT_VERSION, **asdict(self.routing)}
         written = self.root / f".routing.{os.getpid()}"
         with written.open("w", encoding="utf-8") as file:
@@ -137,4 +195,22 @@ class RoutingChange:
             file.flush()
             os.fsync(file.fileno())
         written.replace(routing_path(self.root))
+        self._audit()
         return self.routing
+
+    def _audit(self) -> None:
+        """Appends the change that made the document, unless it is audited already."""
+        if self.routing is None or self.routing.change is None:
+            return
+        audited = read_audit(self.root)
+        if audited and audited[-1]["generation"] >= self.routing.generation:
+            return
+        entry = asdict(self.routing)
+        line = json.dumps({"generation": entry.pop("generation"), **entry.pop("change"), **entry})
+        with (self.root / AUDIT).open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size and file.seek(size - 1) == size - 1 and file.read(1) != b"\n":
+                file.write(b"\n")
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
