@@ -76,7 +76,7 @@ def test_the_labels_are_those_of_the_contract() -> None:
         for method in service.methods
     }
     assert set(METHODS) == methods
-    assert [code.name for code in grpc.StatusCode] == CODES
+    assert tuple(code.name for code in grpc.StatusCode) == CODES
     assert set(DEGRADED) == {*map(str, Degraded), OTHER}
 
 
