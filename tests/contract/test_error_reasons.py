@@ -26,6 +26,8 @@ EXAMPLES: tuple[ShopIntentError, ...] = (
     errors.IndexUnavailable("products_r1", "it is down"),
     errors.ReleaseMismatch("r1", "intent_r1", "its fingerprint differs"),
     errors.InternalError("request-1"),
+    errors.Overloaded(),
+    errors.StateUnavailable("sessions", "the disk is full"),
 )
 
 

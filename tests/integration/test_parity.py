@@ -4,6 +4,7 @@ shoppers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from shopintent.server import predict as served_predict
 from shopintent.server.app import App
 from shopintent.server.config import Config, read_placements
 from shopintent.server.index.edge import EdgeProductIndex
+from shopintent.server.inference import Prediction
 from shopintent.server.inference.triton import (
     TritonBehaviorModel,
     TritonContentEncoder,
@@ -118,9 +120,11 @@ async def models_of(release: Release, address: str) -> AsyncIterator[Models]:
             TritonBehaviorModel(
                 channel,
                 model_name=release.intent_model,
+                max_events=release.tokenizer.max_events,
                 n_actions=len(manifest.actions),
                 n_horizons=len(manifest.horizons_s),
                 embedding_size=manifest.embedding_size,
+                answers=manifest.answers,
             ),
             TritonContentEncoder(
                 channel,
@@ -198,6 +202,28 @@ async def test_pytorch_onnx_and_triton_answer_alike(
             for by_torch, onnx_row, triton_row in answers:
                 assert close(by_torch, onnx_row)
                 assert close(by_torch, triton_row)
+
+
+async def test_behaviors_asked_for_at_once_are_answered_as_each_is_alone(
+    trained: Trained, triton: str, release: Release
+) -> None:
+    behaviors = [
+        each for n in (0, 1, 5, 11, MAX_EVENTS) for each in behaviors_of_length(trained, n)
+    ]
+    async with models_of(release, triton) as models:
+
+        async def ask(behavior: Behavior) -> Prediction:
+            return await models.intent.predict(
+                behavior, request_time=1_800_000_000, timeout_s=PATIENCE_S
+            )
+
+        alone = [await ask(each) for each in behaviors]
+        together = await asyncio.gather(*map(ask, behaviors))
+    for one, batched in zip(alone, together, strict=True):
+        for name in ("next_actions", "purchases", "behavior_embedding"):
+            assert np.abs(getattr(one, name) - getattr(batched, name)).max() <= 1e-5
+        expected = {name: pytest.approx(x, rel=1e-5) for name, x in one.optional_answers.items()}
+        assert batched.optional_answers == expected
 
 
 def test_the_answers_compared_differ_from_behavior_to_behavior(trained: Trained) -> None:

@@ -15,9 +15,15 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from shopintent.artifacts.signature import MAX_BATCH, OPTIONAL_ANSWERS, Tensor
+from shopintent.artifacts.signature import (
+    MAX_BATCH,
+    OPTIONAL_ANSWERS,
+    Tensor,
+    sequence_length,
+)
 from shopintent.behavior import Behavior
 from shopintent.server.errors import ModelUnavailable
+from shopintent.server.inference import Prediction
 from shopintent.server.inference.triton import (
     MAX_TEXTS,
     TritonBehaviorModel,
@@ -48,6 +54,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.short_by = 0
         self.code: grpc.StatusCode | None = None
         self.ready = True
+        self.refused_time: int | None = None
+        self.spoiled_time: int | None = None
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         contents = zip(request.inputs, request.raw_input_contents, strict=True)
@@ -65,12 +73,17 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         if self.code is not None:
             await context.abort(self.code, "refused")
         batch = len(next(iter(arrays.values())))
+        times = arrays.get("request_time", np.zeros((batch, 1)))[:, 0]
+        if self.refused_time in times:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a row is bad")
         answer = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="7")
         # Not in the order asked for: the order of the answer is what counts.
         for output in reversed(request.outputs):
             shape = (batch, self.sizes[output.name])
             answer.outputs.add(name=output.name, datatype="FP32", shape=shape)
-            raw = np.full(shape, self.fill, np.float32).tobytes()
+            rows = np.full(shape, self.fill, np.float32)
+            rows[times == self.spoiled_time] = np.nan
+            raw = rows.tobytes()
             answer.raw_output_contents.append(raw[: len(raw) - self.short_by])
         return answer
 
@@ -109,8 +122,18 @@ async def channel(triton: FakeTriton) -> AsyncIterator[grpc.aio.Channel]:
 
 @pytest.fixture
 def model(channel: grpc.aio.Channel) -> TritonBehaviorModel:
+    return make_model(channel)
+
+
+def make_model(channel: grpc.aio.Channel) -> TritonBehaviorModel:
     return TritonBehaviorModel(
-        channel, model_name="intent_r1", n_actions=3, n_horizons=2, embedding_size=4
+        channel,
+        model_name="intent_r1",
+        max_events=32,
+        n_actions=3,
+        n_horizons=2,
+        embedding_size=4,
+        answers=OPTIONAL_ANSWERS,
     )
 
 
@@ -129,9 +152,9 @@ def encoder(channel: grpc.aio.Channel) -> TritonContentEncoder:
     )
 
 
-def behavior() -> Behavior:
-    tokens = np.arange(16 * 9, dtype=np.int32).reshape(16, 9)
-    return Behavior(tokens, np.arange(16, dtype=np.int64))
+def behavior(n_events: int = 16) -> Behavior:
+    tokens = np.arange(1, 1 + n_events * 9, dtype=np.int32).reshape(n_events, 9)
+    return Behavior(tokens, np.arange(1, 1 + n_events, dtype=np.int64))
 
 
 async def test_a_behavior_arrives_as_the_signature_says(
@@ -154,11 +177,51 @@ async def test_a_behavior_arrives_as_the_signature_says(
     assert prediction.model_version == "7"
 
 
+@pytest.mark.parametrize("lengths", [[0], [3], [8], [9], [32], [5, 0, 17, 8], [1] * MAX_BATCH])
+async def test_behaviors_asked_for_at_once_are_one_request_padded_to_the_longest(
+    triton: FakeTriton, model: TritonBehaviorModel, lengths: list[int]
+) -> None:
+    asked = [
+        model.predict(behavior(n_events), request_time=row, timeout_s=5)
+        for row, n_events in enumerate(lengths)
+    ]
+    assert len(await asyncio.gather(*asked)) == len(lengths)
+    (sent,) = triton.requests
+    length = sequence_length(max(lengths), 32)
+    assert sent["events"].shape == (len(lengths), length, 9)
+    assert sent["request_time"][:, 0].tolist() == list(range(len(lengths)))
+    for row, n_events in enumerate(lengths):
+        assert (sent["events"][row, :n_events] == behavior(n_events).tokens).all()
+        assert (sent["event_times"][row, :n_events] == behavior(n_events).event_times).all()
+        assert not sent["events"][row, n_events:].any()
+        assert not sent["event_times"][row, n_events:].any()
+
+
+async def test_more_than_a_batch_holds_go_in_several(
+    triton: FakeTriton, model: TritonBehaviorModel
+) -> None:
+    asked = [model.predict(behavior(), request_time=0, timeout_s=5) for _ in range(MAX_BATCH + 3)]
+    await asyncio.gather(*asked)
+    assert [len(each["events"]) for each in triton.requests] == [MAX_BATCH, 3]
+
+
+@pytest.mark.parametrize("how", ["refused_time", "spoiled_time"])
+async def test_a_behavior_that_the_model_cannot_read_fails_alone(
+    triton: FakeTriton, model: TritonBehaviorModel, how: str
+) -> None:
+    setattr(triton, how, 2)
+    asked = [model.predict(behavior(), request_time=row, timeout_s=5) for row in range(5)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    failed = [row for row, answer in enumerate(answers) if isinstance(answer, ModelUnavailable)]
+    assert failed == [2]
+    assert sum(isinstance(answer, Prediction) for answer in answers) == 4
+
+
 async def test_a_slow_model_is_unavailable_and_its_work_is_cancelled(
     triton: FakeTriton, model: TritonBehaviorModel
 ) -> None:
     triton.delay_s = 3600
-    with pytest.raises(ModelUnavailable, match="DEADLINE_EXCEEDED"):
+    with pytest.raises(ModelUnavailable, match=r"not within|DEADLINE_EXCEEDED"):
         await model.predict(behavior(), request_time=0, timeout_s=0.1)
     await asyncio.wait_for(triton.cancelled.wait(), timeout=10)
 
@@ -209,9 +272,7 @@ async def test_an_answer_that_is_not_what_was_promised_is_refused(
 
 async def test_a_triton_that_is_not_there_is_unavailable() -> None:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        model = TritonBehaviorModel(
-            channel, model_name="intent_r1", n_actions=3, n_horizons=2, embedding_size=4
-        )
+        model = make_model(channel)
         with pytest.raises(ModelUnavailable, match="UNAVAILABLE"):
             await model.predict(behavior(), request_time=0, timeout_s=5)
         with pytest.raises(ModelUnavailable, match="UNAVAILABLE"):

@@ -229,9 +229,11 @@ class ReleaseOpener:
             model=TritonBehaviorModel(
                 self._triton,
                 model_name=release.intent_model,
+                max_events=release.tokenizer.max_events,
                 n_actions=len(manifest.actions),
                 n_horizons=len(manifest.horizons_s),
                 embedding_size=manifest.embedding_size,
+                answers=manifest.answers,
             ),
             encoder=TritonContentEncoder(
                 self._triton,

@@ -83,6 +83,28 @@ class IndexUnavailable(ShopIntentError):
         super().__init__(message, collection=collection)
 
 
+class StateUnavailable(ShopIntentError):
+    """The server's own state on disk could not be read or written in time."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "ERROR_REASON_STATE_UNAVAILABLE"
+    retry_after_s = 1.0
+
+    def __init__(self, state: str, why: str) -> None:
+        super().__init__(f"the server's {state} could not be used: {why}", state=state)
+
+
+class Overloaded(ShopIntentError):
+    """There is more to answer than can be answered in time; nothing was done for this call."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "ERROR_REASON_OVERLOADED"
+    retry_after_s = 0.5
+
+    def __init__(self) -> None:
+        super().__init__("the server has more calls than it can answer in time; call again later")
+
+
 class ReleaseMismatch(ShopIntentError):
     """Parts of the release do not fit together. Waiting does not help."""
 

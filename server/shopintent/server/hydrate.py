@@ -38,7 +38,7 @@ class HydratedBehavior:
     """A visitor's behavior, ready for the model."""
 
     behavior: Behavior
-    """As BehaviorTokenizer.window made it."""
+    """At most the tokenizer's `max_events` events, not padded."""
     degraded: frozenset[Degraded]
     """What had to be left out."""
 
@@ -96,7 +96,7 @@ class Hydrator:
             Degraded.TEXT_ENCODER_UNAVAILABLE: not encoder_answered,
         }
         return HydratedBehavior(
-            behavior=self._tokenizer.window(behavior),
+            behavior=behavior,
             degraded=frozenset(reason for reason, missing in left_out.items() if missing),
         )
 

@@ -24,7 +24,7 @@ class Prediction:
     behavior_embedding: NDArray[np.float32]
     """[D], L2-normalized."""
     optional_answers: Mapping[str, float]
-    """By each of signature.OPTIONAL_ANSWERS; Manifest.answers names those that mean something."""
+    """By each of Manifest.answers."""
     model_version: str
     """The version of the model in Triton that answered."""
 
@@ -35,10 +35,10 @@ class BehaviorModel(Protocol):
     async def predict(
         self, behavior: Behavior, *, request_time: int, timeout_s: float
     ) -> Prediction:
-        """Returns the prediction for a behavior that BehaviorTokenizer.window made.
+        """Returns the prediction for a behavior of at most the tokenizer's `max_events` events.
 
         `request_time` is in unix seconds. Raises ModelUnavailable when there is no answer within
-        `timeout_s` seconds.
+        `timeout_s` seconds, and Overloaded at once when none can be expected.
         """
 
 

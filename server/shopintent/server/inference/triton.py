@@ -7,7 +7,10 @@ the call. Cancelling a call here cancels it in Triton.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -17,10 +20,12 @@ from tokenizers import Tokenizer
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from shopintent.artifacts import signature as names
-from shopintent.artifacts.signature import MAX_BATCH, Signature, Tensor
+from shopintent.artifacts.signature import MAX_BATCH, Signature, Tensor, sequence_length
 from shopintent.behavior import Behavior
+from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference import ModelDescription, Prediction
+from shopintent.server.inference.batching import Batcher, BatchRefused
 
 MAX_TEXTS = 16
 """Texts of one call to the text encoder: a search query waits behind no more than these."""
@@ -34,45 +39,166 @@ CHANNEL_OPTIONS = (
 
 
 class TritonBehaviorModel:
-    """The intent model of a release, as a BehaviorModel."""
+    """The intent model of a release, as a BehaviorModel: predictions asked for at once are batched.
+
+    A request is put together from bytes. What batches of one shape have in common is serialized
+    once, and the tokens of every row are copied once, from where they were made to the request.
+    """
 
     def __init__(
         self,
         channel: grpc.aio.Channel,
         *,
         model_name: str,
+        max_events: int,
         n_actions: int,
         n_horizons: int,
         embedding_size: int,
+        answers: Sequence[str],
     ) -> None:
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._infer: Any = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=None,  # It is bytes already.
+            response_deserializer=service_pb2.ModelInferResponse.FromString,
+        )
         self._model_name = model_name
+        self._max_events = max_events
+        self._answers = tuple(answers)
         self._outputs = {
             names.NEXT_ACTION_PROBABILITIES: n_actions,
             names.PURCHASE_PROBABILITIES: n_horizons,
             names.BEHAVIOR_EMBEDDING: embedding_size,
-            **dict.fromkeys(names.OPTIONAL_ANSWERS, 1),
+            **dict.fromkeys(answers, 1),
         }
+        self._frames: dict[tuple[int, int], _Frame] = {}
+        self._batcher = Batcher[_Row, Prediction](self._predict, max_rows=MAX_BATCH)
 
     async def predict(
         self, behavior: Behavior, *, request_time: int, timeout_s: float
     ) -> Prediction:
-        """Returns the prediction for one windowed behavior."""
-        inputs: dict[str, NDArray[Any]] = {
-            names.EVENTS: behavior.tokens[None],
-            names.EVENT_TIMES: behavior.event_times[None],
-            names.REQUEST_TIME: np.array([[request_time]], dtype=np.int64),
+        """Returns the prediction for one behavior. Raises ModelUnavailable and Overloaded."""
+        try:
+            return await self._batcher.ask((behavior, request_time), timeout_s=timeout_s)
+        except TimeoutError as error:
+            why = f"not within {timeout_s:.3f} s"
+            raise ModelUnavailable(self._model_name, why) from error
+
+    async def _predict(
+        self, rows: Sequence[_Row], timeout_s: float
+    ) -> Sequence[Prediction | Exception]:
+        try:
+            answer = await self._infer(self._request(rows), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            unavailable = _unavailable(self._model_name, error)
+            if error.code() in _PERHAPS_ONE_ROW:
+                raise BatchRefused(unavailable) from error
+            raise unavailable from error
+        return self._predictions(answer, len(rows))
+
+    def _request(self, rows: Sequence[_Row]) -> bytes:
+        """Returns the ModelInferRequest of a batch, every row padded to the longest."""
+        length = sequence_length(max(len(behavior) for behavior, _ in rows), self._max_events)
+        shape = (len(rows), length)
+        frame = self._frames.get(shape)
+        if frame is None:
+            frame = self._frames[shape] = _Frame.of(self._model_name, self._outputs, *shape)
+        events: list[Any] = []
+        times: list[Any] = []
+        for behavior, _ in rows:
+            # Arrays lend their bytes to the join below, which is the only copy.
+            events += (behavior.tokens, frame.event_padding[len(behavior)])
+            times += (behavior.event_times, frame.time_padding[len(behavior)])
+        request_times = struct.pack(f"<{len(rows)}q", *(request_time for _, request_time in rows))
+        return b"".join(
+            (frame.events, *events, frame.event_times, *times, frame.request_times, request_times)
+        )
+
+    def _predictions(self, answer: Any, n_rows: int) -> list[Prediction | Exception]:
+        outputs = _outputs(self._model_name, answer, self._outputs, n_rows)
+        columns = [outputs[name][:, 0].tolist() for name in self._answers]
+        optional: list[dict[str, float]] = [
+            dict(zip(self._answers, given, strict=True)) for given in zip(*columns, strict=True)
+        ] or [{}] * n_rows
+        rows = zip(
+            outputs[names.NEXT_ACTION_PROBABILITIES],
+            outputs[names.PURCHASE_PROBABILITIES],
+            outputs[names.BEHAVIOR_EMBEDDING],
+            optional,
+            strict=True,
+        )
+        version: str = answer.model_version
+        predictions: list[Prediction | Exception] = [
+            Prediction(actions, purchases, embedding, given, version)
+            for actions, purchases, embedding, given in rows
+        ]
+        for row in _rows_not_finite(outputs):
+            why = "its answer is not finite FP32 numbers"
+            predictions[row] = ModelUnavailable(self._model_name, why)
+        return predictions
+
+
+_Row = tuple[Behavior, int]
+"""A behavior of at most `max_events` events, and the time of the request in unix seconds."""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What all requests of one shape have in common, as the bytes that go before each tensor.
+
+    Fields of a message may come in any order and its bytes may be put together from parts, so
+    this is a ModelInferRequest without its raw tensors, and three times the head of one.
+    """
+
+    events: bytes
+    event_times: bytes
+    request_times: bytes
+    event_padding: Sequence[memoryview]
+    """What is missing behind so many events."""
+    time_padding: Sequence[memoryview]
+
+    @classmethod
+    def of(cls, model_name: str, outputs: Iterable[str], n_rows: int, length: int) -> _Frame:
+        n_fields = len(EVENT_FIELDS)
+        shapes = {
+            names.EVENTS: ("INT32", 4, (n_rows, length, n_fields)),
+            names.EVENT_TIMES: ("INT64", 8, (n_rows, length)),
+            names.REQUEST_TIME: ("INT64", 8, (n_rows, 1)),
         }
-        outputs, version = await _infer(
-            self._stub, self._model_name, inputs, self._outputs, timeout_s=timeout_s
+        tensors = service_pb2.ModelInferRequest
+        request = tensors(
+            model_name=model_name,
+            inputs=[
+                tensors.InferInputTensor(name=name, datatype=datatype, shape=shape)
+                for name, (datatype, _, shape) in shapes.items()
+            ],
+            outputs=[tensors.InferRequestedOutputTensor(name=name) for name in outputs],
         )
-        return Prediction(
-            next_actions=outputs[names.NEXT_ACTION_PROBABILITIES][0],
-            purchases=outputs[names.PURCHASE_PROBABILITIES][0],
-            behavior_embedding=outputs[names.BEHAVIOR_EMBEDDING][0],
-            optional_answers={name: float(outputs[name][0, 0]) for name in names.OPTIONAL_ANSWERS},
-            model_version=version,
+        events, times, request_times = (
+            _RAW_TENSOR + _varint(size * math.prod(shape)) for _, size, shape in shapes.values()
         )
+        zeros = memoryview(bytes(length * n_fields * 4))
+        missing = range(length, -1, -1)
+        return cls(
+            request.SerializeToString() + events,
+            times,
+            request_times,
+            [zeros[: n * n_fields * 4] for n in missing],
+            [zeros[: n * 8] for n in missing],
+        )
+
+
+_RAW_TENSOR = bytes([service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2])
+"""The tag before each element of raw_input_contents: its field number and "bytes follow"."""
+
+
+def _varint(number: int) -> bytes:
+    """Returns the number as protobuf writes lengths: seven bits a byte, lowest first."""
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
 
 
 class TritonContentEncoder:
@@ -129,7 +255,7 @@ class TritonContentEncoder:
                     names.PRODUCT_TOKENS: product_tokens[rows],
                     names.TEXT_EMBEDDING: text_embeddings[rows],
                 }
-                outputs, _ = await _infer(
+                outputs = await _infer(
                     self._stub, self._product_encoder, inputs, sizes, timeout_s=timeout_s
                 )
                 embeddings[rows] = outputs[names.PRODUCT_EMBEDDING]
@@ -144,9 +270,7 @@ class TritonContentEncoder:
             ),
         }
         sizes = {names.TEXT_EMBEDDING: self._text_embedding_size}
-        outputs, _ = await _infer(
-            self._stub, self._text_encoder, inputs, sizes, timeout_s=timeout_s
-        )
+        outputs = await _infer(self._stub, self._text_encoder, inputs, sizes, timeout_s=timeout_s)
         return outputs[names.TEXT_EMBEDDING]
 
 
@@ -209,9 +333,8 @@ async def _infer(
     output_sizes: Mapping[str, int],
     *,
     timeout_s: float,
-) -> tuple[dict[str, NDArray[np.float32]], str]:
-    """Returns the named [B, size] outputs for inputs [B, ...], and the model's version."""
-    batch_size = len(next(iter(inputs.values())))
+) -> dict[str, NDArray[np.float32]]:
+    """Returns the named [B, size] outputs for inputs [B, ...]."""
     request = service_pb2.ModelInferRequest(
         model_name=model_name,
         inputs=[
@@ -230,24 +353,34 @@ async def _infer(
         answer = await stub.ModelInfer(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
         raise _unavailable(model_name, error) from error
+    outputs = _outputs(model_name, answer, output_sizes, len(next(iter(inputs.values()))))
+    if _rows_not_finite(outputs):
+        raise ModelUnavailable(model_name, "its answer is not finite FP32 numbers")
+    return outputs
+
+
+def _outputs(
+    model_name: str, answer: Any, sizes: Mapping[str, int], n_rows: int
+) -> dict[str, NDArray[np.float32]]:
+    """Returns the named [n_rows, size] outputs; they are views of the answer's bytes."""
     tensors = zip(answer.outputs, answer.raw_output_contents, strict=False)
     raw = {tensor.name: content for tensor, content in tensors if tensor.datatype == "FP32"}
-    outputs = {
-        name: _floats(model_name, name, raw.get(name, b""), (batch_size, size))
-        for name, size in output_sizes.items()
-    }
-    return outputs, answer.model_version
+    outputs = {}
+    for name, size in sizes.items():
+        content = raw.get(name, b"")
+        if len(content) != 4 * n_rows * size:
+            shape = [n_rows, size]
+            why = f"its output {name} is not {shape} finite FP32 numbers"
+            raise ModelUnavailable(model_name, why)
+        outputs[name] = np.frombuffer(content, dtype="<f4").reshape(n_rows, size)
+    return outputs
 
 
-def _floats(
-    model_name: str, name: str, content: bytes, shape: tuple[int, int]
-) -> NDArray[np.float32]:
-    array = np.frombuffer(content, dtype="<f4") if len(content) % 4 == 0 else np.empty(0)
-    if array.size != shape[0] * shape[1] or not np.isfinite(array).all():
-        raise ModelUnavailable(
-            model_name, f"its output {name} is not {list(shape)} finite FP32 numbers"
-        )
-    return array.reshape(shape).astype(np.float32)
+def _rows_not_finite(outputs: Mapping[str, NDArray[np.float32]]) -> list[int]:
+    # The sum of a row is finite unless one of its numbers is not.
+    sums = sum(output.sum(axis=1) for output in outputs.values())
+    rows: list[int] = np.flatnonzero(~np.isfinite(sums)).tolist()
+    return rows
 
 
 def _tensor(config: Any, batched: bool) -> Tensor:
@@ -259,5 +392,10 @@ def _tensor(config: Any, batched: bool) -> Tensor:
 def _unavailable(model_name: str, error: grpc.aio.AioRpcError) -> ModelUnavailable:
     return ModelUnavailable(model_name, f"{error.code().name}: {error.details()}")
 
+
+_PERHAPS_ONE_ROW = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+)
+"""What Triton says when a model fails on its input. With other codes it refuses whatever comes."""
 
 _TRITON_TYPES = {"int32": "INT32", "int64": "INT64", "float32": "FP32"}
