@@ -7,11 +7,15 @@ releases/<id>/manifest.json         what belongs together; written last
               behavior_tokenizer/   text_tokenizer.json
               products.jsonl        the product collection, a product a line, most popular first
               product_embeddings.npy, product_content.npy      its rows, in the same order
+              golden.npz            requests with the answers that must come back
+
+A folder or object store that releases are published to and fetched from has the same layout.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +50,13 @@ def collection(release_id: str) -> str:
     return f"products_{release_id}"
 
 
+def models(release_id: str) -> tuple[str, ...]:
+    """Returns the Triton names of all models of the release."""
+    return tuple(
+        name(release_id) for name in (intent_model, text_encoder_model, product_encoder_model)
+    )
+
+
 @dataclass(frozen=True)
 class ReleasesRoot:
     """The folder that holds every release of a shop."""
@@ -61,10 +72,29 @@ class ReleasesRoot:
         """Returns the folder of a release; it need not exist."""
         return ReleaseFolder(self.path / "releases" / release_id)
 
+    def model_folders(self, release_id: str) -> list[Path]:
+        """Returns the folders of a release's Triton models; they need not exist."""
+        return [self.model_repository / name for name in models(release_id)]
+
     def release_ids(self) -> list[str]:
         """Returns the ids of all complete releases, in order of name."""
         found = (self.path / "releases").glob("*/manifest.json")
         return sorted(path.parent.name for path in found if RELEASE_ID.fullmatch(path.parent.name))
+
+    def models(self, release_id: str) -> list[Path]:
+        """Returns the folders of a release in the model repository; they need not exist."""
+        named = (intent_model, text_encoder_model, product_encoder_model)
+        return [self.model_repository / name(release_id) for name in named]
+
+    def forget(self, release_id: str) -> None:
+        """Makes a release one that does not exist, at once; its files are still there."""
+        self.release(release_id).manifest.unlink(missing_ok=True)
+
+    def delete(self, release_id: str) -> None:
+        """Deletes every file of a release; safe to repeat."""
+        self.forget(release_id)
+        for folder in (*self.models(release_id), self.release(release_id).path):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def current(self) -> str | None:
         """Returns the id of the release that serves, or None before the first is published.
@@ -91,6 +121,11 @@ class ReleaseFolder:
     def manifest(self) -> Path:
         """What belongs together."""
         return self.path / "manifest.json"
+
+    @property
+    def golden(self) -> Path:
+        """Requests with the answers that must come back, see golden.py."""
+        return self.path / "golden.npz"
 
     @property
     def behavior_tokenizer(self) -> Path:

@@ -116,6 +116,38 @@ class ReleaseMismatch(ShopIntentError):
         super().__init__(message, releaseId=release_id, component=component)
 
 
+class ReleaseNotFound(ShopIntentError):
+    """The releases root has no such release."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "ERROR_REASON_RELEASE_NOT_FOUND"
+
+    def __init__(self, release_id: str, release_ids: Sequence[str]) -> None:
+        message = f"no release has the id {release_id!r}; there are: {', '.join(release_ids)}"
+        super().__init__(message, releaseId=release_id)
+
+
+class ReleaseNotReady(ShopIntentError):
+    """A release may not take the traffic it was to take; nothing changed."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "ERROR_REASON_RELEASE_NOT_READY"
+
+    def __init__(self, release_id: str, why: str) -> None:
+        super().__init__(f"release {release_id} is not ready: {why}", releaseId=release_id)
+
+
+class ReleaseInUse(ShopIntentError):
+    """A release that plays a part cannot be deleted."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "ERROR_REASON_RELEASE_IN_USE"
+
+    def __init__(self, release_id: str, roles: Sequence[str]) -> None:
+        message = f"release {release_id} is {' and '.join(roles)}: route past it first"
+        super().__init__(message, releaseId=release_id)
+
+
 class InternalError(ShopIntentError):
     """A fault of the server. It says nothing but the id it was logged under."""
 

@@ -1,0 +1,175 @@
+"""Shifts traffic between releases: every change is checked first and audited after.
+
+A change is one replacement of routing.json; servers pick it up by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from shopintent.artifacts import Manifest, ReleasesRoot
+from shopintent.artifacts.routing import (
+    Change,
+    Routing,
+    Share,
+    changing_routing,
+    promoted,
+    read_routing,
+)
+from shopintent.server.errors import ReleaseInUse, ReleaseNotFound, ReleaseNotReady
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Who asks for a change, and why."""
+
+    who: str
+    why: str
+    forced: bool = False
+    """Whether to go on when the release's metrics speak against it; it is audited."""
+
+
+@dataclass(frozen=True)
+class ReleaseStatus:
+    """A release and the part it plays."""
+
+    manifest: Manifest
+    roles: tuple[str, ...]
+    """serving, canary, shadow, previous; empty for one that takes no part."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReleaseManager:
+    """The releases of one root."""
+
+    root: ReleasesRoot
+    prove: Callable[[str], Awaitable[None]]
+    """Raises ReleaseNotReady, saying why, unless the release may take traffic here."""
+    objection: Callable[[Manifest, Manifest], str | None]
+    """Returns why the metrics of the first are too much worse than those of the second."""
+    remove: Callable[[str], Awaitable[None]]
+    """Frees what a release holds outside its folders: models in Triton, collections."""
+
+    def list(self) -> list[ReleaseStatus]:
+        """Returns every complete release, in order of id."""
+        return [self.status(release_id) for release_id in self.root.release_ids()]
+
+    def status(self, release_id: str) -> ReleaseStatus:
+        """Returns one release. Raises ReleaseNotFound and ReleaseError."""
+        manifest = self._manifest(release_id)
+        return ReleaseStatus(manifest, roles(read_routing(self.root.path), release_id))
+
+    async def verify(self, release_id: str) -> None:
+        """Raises ReleaseNotReady, saying why, unless the release may take traffic."""
+        self._manifest(release_id)
+        await self.prove(release_id)
+
+    async def shadow(self, release_id: str, percent: float, reason: Reason) -> Routing:
+        """Has a release asked what a share of the shoppers ask, answering nobody."""
+        await self.verify(release_id)
+        share = Share(release_id, percent)
+        return self._change("shadow", release_id, reason, lambda now: replace(now, shadow=share))
+
+    async def canary(self, release_id: str, percent: float, reason: Reason) -> Routing:
+        """Has a release answer a share of the shoppers."""
+        await self._check(release_id, reason)
+        share = Share(release_id, percent)
+        return self._change("canary", release_id, reason, lambda now: replace(now, canary=share))
+
+    async def promote(self, release_id: str, reason: Reason) -> Routing:
+        """Has a release answer everybody; the one before is kept ready to roll back to."""
+        await self._check(release_id, reason)
+        with changing_routing(self.root.path) as held:
+            change = Change("promote", release_id, reason.who, reason.why, reason.forced)
+            return held.write(promoted(held.routing, release_id), change)
+
+    def rollback(self, reason: Reason) -> Routing:
+        """Ends a canary and a shadow; without a canary, has the previous release answer again.
+
+        It asks nothing else, so that it works when everything else does not.
+        """
+
+        def back(now: Routing) -> Routing:
+            if now.canary is not None:
+                return replace(now, canary=None, shadow=None)
+            if now.previous is None:
+                raise ReleaseNotReady(now.serving, "there is no release to roll back to")
+            return Routing(now.previous, previous=now.serving)
+
+        with changing_routing(self.root.path) as held:
+            now = _routed(held.routing)
+            about = now.canary.release_id if now.canary else now.serving
+            change = Change("rollback", about, reason.who, reason.why, reason.forced)
+            return held.write(back(now), change)
+
+    def end_canary(self, generation: int, reason: Reason) -> bool:
+        """Ends the canary of one generation of the routing; returns False if that is over.
+
+        Several servers may see the same canary fail: one of them ends it.
+        """
+        with changing_routing(self.root.path) as held:
+            now = held.routing
+            if now is None or now.canary is None or now.generation != generation:
+                return False
+            change = Change("rollback", now.canary.release_id, reason.who, reason.why)
+            held.write(replace(now, canary=None), change)
+            return True
+
+    async def delete(self, release_id: str) -> None:
+        """Deletes a release and frees what it holds; goes on where a crash ended it before.
+
+        Raises ReleaseInUse when it is routed to.
+        """
+        if not self.root.release(release_id).path.exists():
+            raise ReleaseNotFound(release_id, self.root.release_ids())
+        with changing_routing(self.root.path) as held:
+            parts = roles(held.routing, release_id)
+            if parts:
+                raise ReleaseInUse(release_id, parts)
+            # From here on nobody can route to it: its manifest is gone.
+            self.root.forget(release_id)
+        await self.remove(release_id)
+        self.root.delete(release_id)
+
+    async def _check(self, release_id: str, reason: Reason) -> None:
+        """Raises ReleaseNotReady unless the release may answer shoppers."""
+        manifest = self._manifest(release_id)
+        routing = read_routing(self.root.path)
+        if routing is not None and routing.serving != release_id and not reason.forced:
+            why = self.objection(manifest, self._manifest(routing.serving))
+            if why is not None:
+                raise ReleaseNotReady(release_id, f"{why}; force it if that is meant")
+        await self.prove(release_id)
+
+    def _change(
+        self, action: str, release_id: str, reason: Reason, to: Callable[[Routing], Routing]
+    ) -> Routing:
+        with changing_routing(self.root.path) as held:
+            self._manifest(release_id)
+            change = Change(action, release_id, reason.who, reason.why, reason.forced)
+            return held.write(to(_routed(held.routing)), change)
+
+    def _manifest(self, release_id: str) -> Manifest:
+        if release_id not in self.root.release_ids():
+            raise ReleaseNotFound(release_id, self.root.release_ids())
+        return Manifest.load(self.root.release(release_id).manifest)
+
+
+def roles(routing: Routing | None, release_id: str) -> tuple[str, ...]:
+    """Returns the parts that a release plays in a routing."""
+    if routing is None:
+        return ()
+    parts = {
+        "serving": routing.serving,
+        "canary": routing.canary and routing.canary.release_id,
+        "shadow": routing.shadow and routing.shadow.release_id,
+        "previous": routing.previous,
+    }
+    return tuple(part for part, taken_by in parts.items() if taken_by == release_id)
+
+
+def _routed(routing: Routing | None) -> Routing:
+    if routing is None:
+        raise ReleaseNotReady("", "no release serves yet: promote one first")
+    return routing
