@@ -202,6 +202,12 @@ class FakeRepository:
             raise ModelUnavailable(model_name, "it is down" if self.down else "it is not loaded")
         return self.models[model_name]
 
+    async def load(self, model_name: str, *, timeout_s: float) -> None:
+        await self.describe(model_name, timeout_s=timeout_s)
+
+    async def unload(self, model_name: str, *, timeout_s: float) -> None:
+        self.models.pop(model_name, None)
+
 
 def descriptions(release: Release) -> dict[str, ModelDescription]:
     """Returns what Triton says of the models that the trainer exports for a release."""

@@ -244,7 +244,9 @@ class ReleaseOpener:
                 text_embedding_size=manifest.text_embedding_size,
                 embedding_size=manifest.embedding_size,
             ),
-            repository=TritonRepository(self._triton),
+            repository=TritonRepository(
+                self._triton, self._config.triton_model_control_key or None
+            ),
             index=index,
         )
         return serve_release(self._config, release, backends, self._weights, index.close)

@@ -72,6 +72,13 @@ class Config:
         "", str, "The id of the one release to serve. Default: what routing.json in the root says."
     )
     triton_address: str = _option("127.0.0.1:8001", str, "Host and port of Triton's gRPC service.")
+    triton_model_control_key: str = _option(
+        "",
+        str,
+        "The key that Triton was started with; with it the server loads the models of releases "
+        "that are to take traffic, and unloads those of releases that take none any more.",
+        secret=True,
+    )
     index: str = _option(
         "edge",
         _choice(INDEXES),

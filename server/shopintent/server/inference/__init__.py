@@ -76,3 +76,9 @@ class ModelRepository(Protocol):
 
     async def describe(self, model_name: str, *, timeout_s: float) -> ModelDescription:
         """Returns the model's description. Raises ModelUnavailable when it is not served."""
+
+    async def load(self, model_name: str, *, timeout_s: float) -> None:
+        """Loads a model of the repository unless it is served. Raises ModelUnavailable."""
+
+    async def unload(self, model_name: str, *, timeout_s: float) -> None:
+        """Stops serving a model and frees its memory. Raises ModelUnavailable."""
