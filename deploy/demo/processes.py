@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +63,17 @@ class Process:
 
 @contextmanager
 def running(
-    name: str, command: Sequence[str], log_file: Path, *, folder: Path | None = None
+    name: str,
+    command: Sequence[str],
+    log_file: Path,
+    *,
+    folder: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> Iterator[Process]:
     """Runs a command beside this process and ends it with the block, whatever happens there.
 
     It runs in `folder`, or where this process does. It ends too when this process is killed.
+    `secrets` are environment variables, which unlike arguments no list of processes shows.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("wb") as log:
@@ -79,7 +85,7 @@ def running(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=clean_environment(),
+            env={**clean_environment(), **(secrets or {})},
             start_new_session=True,
         )
     process = Process(name, popen, log_file)

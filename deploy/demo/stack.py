@@ -53,10 +53,14 @@ def serving(
     say("starting Triton")
     with triton(releases, release_id, logs) as (triton_process, triton_address):
         say("starting the server")
-        with server(releases, triton_address, logs, port=port, server_options=server_options) as (
-            server_process,
-            address,
-        ):
+        with server(
+            releases,
+            triton_address,
+            logs,
+            port=port,
+            server_options=server_options,
+            model_control_key=model_control_key(logs),
+        ) as (server_process, address):
             yield Stack(triton_process, triton_address, server_process, address)
 
 
@@ -69,10 +73,12 @@ def server(
     port: int = 0,
     server_options: Sequence[str] = (),
     start_timeout_s: float = START_TIMEOUT_S,
+    model_control_key: str = "",
 ) -> Iterator[tuple[Process, str]]:
     """Runs the server of the current release until the block ends; yields it and its address.
 
-    It answers already. A large collection is indexed at the first start: give it time.
+    It answers already. A large collection is indexed at the first start: give it time. With the key
+    of Triton it loads the models of releases that are to take traffic.
     """
     options = [
         f"--releases={releases.path}",
@@ -84,6 +90,7 @@ def server(
         "shopintent-server",
         [str(SERVER), "serve", *options, f"--ready-file={fresh(logs / 'server.json')}"],
         logs / "server.log",
+        secrets={"SHOPINTENT_TRITON_MODEL_CONTROL_KEY": model_control_key},
     ) as process:
         process.wait_until((logs / "server.json").exists, timeout_s=start_timeout_s)
         address = json.loads((logs / "server.json").read_text(encoding="utf-8"))["address"]
@@ -124,6 +131,12 @@ def triton(
     with running("Triton", command, logs / "triton.log", folder=ROOT) as process:
         process.wait_until((logs / "triton.json").exists)
         yield process, json.loads((logs / "triton.json").read_text(encoding="utf-8"))["grpc"]
+
+
+def model_control_key(logs: Path) -> str:
+    """Returns the key of the Triton that was started with these logs."""
+    told = json.loads((logs / "triton.json").read_text(encoding="utf-8"))
+    return str(told["model_control_key"])
 
 
 def fresh(path: Path) -> Path:
