@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from shopintent.behavior import Event
 from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, SessionStore, TrackedEvent
 from shopintent.server.sessions.memory import IDS_PER_EVENT, InMemorySessions
+from shopintent.server.sessions.sqlite import SqliteSessions
 
 MAX_EVENTS = 5
 MAX_VISITORS = 3
@@ -33,19 +36,39 @@ def clock() -> Clock:
 
 
 class MakeStore(Protocol):
+    """Makes an empty store with the limits above."""
+
     def __call__(self, clock: Clock, *, idle_s: float = IDLE_S) -> SessionStore: ...
 
 
-def in_memory(clock: Clock, *, idle_s: float = IDLE_S) -> SessionStore:
-    return InMemorySessions(
-        max_visitors=MAX_VISITORS, max_events=MAX_EVENTS, idle_s=idle_s, clock=clock
-    )
+def in_memory(folder: Path) -> MakeStore:
+    def make(clock: Clock, *, idle_s: float = IDLE_S) -> SessionStore:
+        return InMemorySessions(
+            max_visitors=MAX_VISITORS, max_events=MAX_EVENTS, idle_s=idle_s, clock=clock
+        )
+
+    return make
 
 
-# A store joins the suite here: one function that makes it with the limits above.
-@pytest.fixture(params=[pytest.param(in_memory, id="memory")])
-def make_store(request: pytest.FixtureRequest) -> MakeStore:
-    make: MakeStore = request.param
+def in_sqlite(folder: Path) -> MakeStore:
+    numbers = count()
+
+    def make(clock: Clock, *, idle_s: float = IDLE_S) -> SessionStore:
+        return SqliteSessions.open(
+            folder / f"{next(numbers)}.sqlite",
+            max_visitors=MAX_VISITORS,
+            max_events=MAX_EVENTS,
+            idle_s=idle_s,
+            clock=clock,
+        )
+
+    return make
+
+
+# A store joins the suite here.
+@pytest.fixture(params=[pytest.param(in_memory, id="memory"), pytest.param(in_sqlite, id="sqlite")])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
+    make: MakeStore = request.param(tmp_path)
     return make
 
 

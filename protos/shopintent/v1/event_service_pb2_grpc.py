@@ -49,8 +49,11 @@ class EventServiceServicer:
     def TrackEvents(self, request, context):
         """Records the events of one visitor, all or none.
 
-        Returns once they are in the session store: every later call that names the visitor sees them.
-        Safe to retry when every event carries an `event_id`.
+        Returns once they are in the session store: every later call that names the visitor sees them,
+        whichever process of the server answers it. Unless sessions are kept in memory, they are on disk by then
+        and survive the server. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
+        not answer in time, and with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, nothing recorded, when
+        more waits than it can write. Safe to retry when every event carries an `event_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,11 @@ class EventServiceStub:
     TrackEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.TrackEventsRequest, _event_service_pb2.TrackEventsResponse]
     """Records the events of one visitor, all or none.
 
-    Returns once they are in the session store: every later call that names the visitor sees them.
-    Safe to retry when every event carries an `event_id`.
+    Returns once they are in the session store: every later call that names the visitor sees them,
+    whichever process of the server answers it. Unless sessions are kept in memory, they are on disk by then
+    and survive the server. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
+    not answer in time, and with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, nothing recorded, when
+    more waits than it can write. Safe to retry when every event carries an `event_id`.
     """
 
 @_typing.type_check_only
@@ -48,8 +51,11 @@ class EventServiceAsyncStub(EventServiceStub):
     TrackEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.TrackEventsRequest, _event_service_pb2.TrackEventsResponse]  # type: ignore[assignment]
     """Records the events of one visitor, all or none.
 
-    Returns once they are in the session store: every later call that names the visitor sees them.
-    Safe to retry when every event carries an `event_id`.
+    Returns once they are in the session store: every later call that names the visitor sees them,
+    whichever process of the server answers it. Unless sessions are kept in memory, they are on disk by then
+    and survive the server. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
+    not answer in time, and with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, nothing recorded, when
+    more waits than it can write. Safe to retry when every event carries an `event_id`.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -63,8 +69,11 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_event_service_pb2.TrackEventsResponse, _abc.Awaitable[_event_service_pb2.TrackEventsResponse]]:
         """Records the events of one visitor, all or none.
 
-        Returns once they are in the session store: every later call that names the visitor sees them.
-        Safe to retry when every event carries an `event_id`.
+        Returns once they are in the session store: every later call that names the visitor sees them,
+        whichever process of the server answers it. Unless sessions are kept in memory, they are on disk by then
+        and survive the server. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
+        not answer in time, and with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, nothing recorded, when
+        more waits than it can write. Safe to retry when every event carries an `event_id`.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

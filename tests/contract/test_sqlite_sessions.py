@@ -1,0 +1,315 @@
+"""What sessions in a SQLite file promise beyond SessionStore: they last, and are shared."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shopintent.behavior import Event
+from shopintent.server.errors import Overloaded, StateUnavailable
+from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, TrackedEvent
+from shopintent.server.sessions import sqlite as sqlite_sessions
+from shopintent.server.sessions.sqlite import SqliteSessions
+from support.server import eventually
+from support.tracking import VISITORS, batch
+
+KILLS = int(os.environ.get("SHOPINTENT_TEST_KILLS", "10"))
+"""50 in the long form: `SHOPINTENT_TEST_KILLS=50 pytest -m events tests`."""
+
+FILES = count()
+
+pytestmark = pytest.mark.events
+
+
+def view(product_id: str, event_time: int = 1, event_id: str = "") -> TrackedEvent:
+    return TrackedEvent(Event("view-product", event_time, product_id), event_id)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "sessions.sqlite"
+
+
+@pytest.fixture
+async def sessions(path: Path) -> AsyncIterator[SqliteSessions]:
+    store = SqliteSessions.open(path)
+    yield store
+    await store.close()
+
+
+async def seen(sessions: SqliteSessions, visitor: str = "v") -> list[str]:
+    return [event.product_id for event in (await sessions.recent(visitor)).events]
+
+
+def rows(path: Path, statement: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+async def test_events_outlive_the_process(path: Path) -> None:
+    tracked = TrackedEvent(Event("search", 3, search_query="a\0b 🪑"), "id", "token")
+    first = SqliteSessions.open(path)
+    await first.append("v", [tracked], timeout_s=10)
+    await first.close()
+    second = SqliteSessions.open(path)
+    assert (await second.recent("v")).events == (tracked.event,)
+    assert await second.append("v", [tracked], timeout_s=10) == [False]
+    await second.close()
+    assert rows(path, "SELECT attribution_token FROM event") == [("token",)]
+
+
+async def test_what_one_process_acknowledged_the_others_see(
+    sessions: SqliteSessions, path: Path
+) -> None:
+    """Two stores share nothing but the file, as two processes do."""
+    other = SqliteSessions.open(path)
+    for number in range(200):
+        writer, reader = random.sample([sessions, other], 2)
+        await writer.append("v", [view(f"p{number}", number, str(number))], timeout_s=10)
+        assert (await seen(reader))[-1] == f"p{number}"
+        assert await reader.append("v", [view("again", 1, str(number))], timeout_s=10) == [False]
+    assert await seen(sessions) == await seen(other) == [f"p{number}" for number in range(200)]
+    await other.close()
+
+
+async def test_what_another_process_acknowledged_is_seen(
+    sessions: SqliteSessions, path: Path
+) -> None:
+    tracker = start_tracker(path, 0)
+    assert tracker.stdout is not None
+    for _ in range(50):
+        number = int(await asyncio.to_thread(tracker.stdout.readline))
+        visitor, events = batch(0, number)
+        assert {each.event_id for each in events} <= set(await seen(sessions, visitor))
+    tracker.kill()
+    tracker.communicate()
+
+
+def start_tracker(path: Path, round_number: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "support.tracking", str(path), str(round_number)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+
+
+async def test_kill_9_loses_no_acknowledged_event_and_doubles_none(path: Path) -> None:
+    acknowledged: set[str] = set()
+    for round_number in range(KILLS):
+        tracker = start_tracker(path, round_number)
+        assert tracker.stdout is not None
+        first = await asyncio.to_thread(tracker.stdout.readline)
+        await asyncio.sleep(random.uniform(0, 0.2))
+        tracker.kill()
+        rest, _ = await asyncio.to_thread(tracker.communicate)
+        # A last line cut short by the kill is of a batch that was acknowledged, but which is gone.
+        numbers = [int(line) for line in (first + rest).splitlines(True) if line.endswith("\n")]
+        sent = (batch(round_number, number)[1] for number in numbers)
+        acknowledged |= {each.event_id for events in sent for each in events}
+    store = SqliteSessions.open(path, max_events=1_000_000)
+    held = Counter([name for each in range(VISITORS) for name in await seen(store, f"v{each}")])
+    assert acknowledged <= held.keys()
+    assert set(held.values()) == {1}
+    partly = Counter(name.rpartition(".")[0] for name in held)
+    assert set(partly.values()) == {2}, "a batch was added in part"
+    await store.close()
+
+
+appends = st.lists(
+    st.tuples(
+        st.sampled_from(["v", "w"]),
+        st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["", "x", "y", "z"])), max_size=6),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(batches=appends, max_events=st.integers(1, 6), stores=st.integers(1, 2))
+async def test_appends_at_once_leave_what_one_after_another_would(
+    tmp_path: Path, batches: list[tuple[str, list[tuple[int, str]]]], max_events: int, stores: int
+) -> None:
+    """Appends that share a group, or come through two stores, are as good as alone."""
+    path = tmp_path / f"{next(FILES)}.sqlite"
+    opened = [SqliteSessions.open(path, max_events=max_events) for _ in range(stores)]
+    sent = []
+    for number, (visitor, shape) in enumerate(batches):
+        events = [
+            view(f"{number}.{part}", event_time, event_id)
+            for part, (event_time, event_id) in enumerate(shape)
+        ]
+        sent.append((visitor, events))
+    jobs = [
+        opened[number % stores].append(visitor, events, timeout_s=10)
+        for number, (visitor, events) in enumerate(sent)
+    ]
+    answers = await asyncio.gather(*jobs)
+    for visitor in "vw":
+        kept: list[Event] = []
+        ids: list[str] = []
+        for (whose, events), new in zip(sent, answers, strict=True):
+            added = [each for each, is_new in zip(events, new, strict=True) if is_new]
+            if whose == visitor:
+                kept += [each.event for each in added]
+                ids += [each.event_id for each in added if each.event_id]
+        assert len(ids) == len(set(ids)), "an id was new twice"
+        possible = {
+            event_id
+            for whose, events in sent
+            if whose == visitor
+            for event_id in (each.event_id for each in events)
+            if event_id
+        }
+        assert set(ids) == possible, "an id was never new"
+        kept = sorted(kept, key=lambda event: event.event_time)[-max_events:]
+        for store in opened:
+            found = list((await store.recent(visitor)).events)
+            if stores == 1:
+                assert found == kept
+            else:  # Which store came first is not known, so ties may be in either order.
+                assert [e.event_time for e in found] == [e.event_time for e in kept]
+    for store in opened:
+        await store.close()
+
+
+async def test_a_bad_event_does_not_fail_its_neighbors(sessions: SqliteSessions) -> None:
+    answers = await asyncio.gather(
+        sessions.append("v", [view("a")], timeout_s=10),
+        sessions.append("v", [view("b"), view("\ud800")], timeout_s=10),
+        sessions.append("w", [view("c")], timeout_s=10),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[1], UnicodeEncodeError)
+    assert (answers[0], answers[2]) == ([True], [True])
+    assert (await seen(sessions), await seen(sessions, "w")) == (["a"], ["c"])
+
+
+async def test_more_than_can_wait_is_refused_and_not_added(
+    sessions: SqliteSessions, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(path)) as locker:
+        locker.execute("BEGIN IMMEDIATE")
+        first = asyncio.create_task(sessions.append("v", [view("first")], timeout_s=10))
+        await asyncio.sleep(0.05)
+        waiting = [
+            asyncio.create_task(sessions.append("v", [view("waits")], timeout_s=10))
+            for _ in range(sqlite_sessions.MAX_WAITING)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await sessions.append("v", [view("refused")], timeout_s=10)
+        locker.execute("ROLLBACK")
+    await asyncio.gather(first, *waiting)
+    assert set(await seen(sessions)) == {"waits"}
+
+
+async def test_an_append_that_waits_too_long_is_not_added(
+    sessions: SqliteSessions, path: Path
+) -> None:
+    with closing(sqlite3.connect(path)) as locker:
+        locker.execute("BEGIN IMMEDIATE")
+        started = asyncio.create_task(sessions.append("v", [view("taken up")], timeout_s=10))
+        await asyncio.sleep(0.05)
+        with pytest.raises(StateUnavailable, match="in time"):
+            await sessions.append("v", [view("late")], timeout_s=0.02)
+        locker.execute("ROLLBACK")
+    await started
+    assert await seen(sessions) == ["taken up"]
+
+
+async def test_an_id_is_forgotten_when_its_day_is_over(path: Path) -> None:
+    """So that a visitor who never stops is held in bounded space."""
+    now = [0.0]
+    store = SqliteSessions.open(path, max_events=5, clock=lambda: now[0])
+    for number in range(100):
+        await store.append("v", [view("p", number, f"old {number}")], timeout_s=10)
+    now[0] = IDEMPOTENT_S + 1
+    for number in range(100, 200):
+        await store.append("v", [view("p", number, f"new {number}")], timeout_s=10)
+    [[old]] = rows(path, "SELECT count(*) FROM event WHERE event_id LIKE 'old%'")
+    assert old == 0
+    for number in range(200, 1_000):
+        await store.append("v", [view("p", number, f"new {number}")], timeout_s=10)
+    [[held]] = rows(path, "SELECT count(*) FROM event")
+    assert isinstance(held, int)
+    assert held < 5 * sqlite_sessions.IDS_PER_EVENT + sqlite_sessions.TRIM_EVERY
+    await store.close()
+
+
+async def test_a_smaller_limit_is_reached_in_steps(path: Path) -> None:
+    store = SqliteSessions.open(path)
+    for number in range(100):
+        await store.append(f"v{number}", [view("p")], timeout_s=10)
+    await store.close()
+    store = SqliteSessions.open(path, max_visitors=10)
+
+    async def all_forgotten() -> bool:
+        return rows(path, "SELECT visitors FROM totals") == [(10,)]
+
+    await eventually(all_forgotten)
+    assert rows(path, "SELECT count(*) FROM visitor") == [(10,)]
+    assert rows(path, "SELECT count(DISTINCT visitor) FROM event") == [(10,)]
+    assert await store.recent("v89") is EMPTY_HISTORY
+    assert await seen(store, "v90") == ["p"]
+    await store.close()
+
+
+def test_a_file_that_is_no_database_is_named_with_the_remedy(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a database" * 1_000)
+    with pytest.raises(StateUnavailable, match=r"not a database.*move sessions\.sqlite\*"):
+        SqliteSessions.open(path)
+
+
+def damage(path: Path) -> None:
+    """Leaves nothing of the file but its first page, which holds the schema."""
+    with path.open("r+b") as file:
+        n_bytes = file.seek(0, os.SEEK_END)
+        file.seek(4096)
+        file.write(os.urandom(n_bytes - 4096))
+
+
+async def test_a_damaged_file_is_named_when_it_is_noticed(path: Path) -> None:
+    store = SqliteSessions.open(path)
+    await store.append("v", [view("p")] * 2_000, timeout_s=10)
+    await store.close()
+    damage(path)
+    store = SqliteSessions.open(path)
+    with pytest.raises(StateUnavailable, match=r"damaged.*move sessions\.sqlite\*"):
+        await store.recent("v")
+    with pytest.raises(StateUnavailable, match=r"damaged.*move sessions\.sqlite\*"):
+        await store.append("v", [view("p")], timeout_s=10)
+    await store.close()
+
+
+@pytest.mark.parametrize(("version", "age"), [(99, "a newer"), (0, "another")])
+def test_a_file_of_another_version_is_not_touched(path: Path, version: int, age: str) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(StateUnavailable, match=f"{age} version"):
+        SqliteSessions.open(path)
+    assert rows(path, "SELECT name FROM sqlite_master") == [("theirs",)]
+
+
+@pytest.mark.parametrize("name", ["max_visitors", "max_events", "idle_s"])
+def test_limits_must_be_above_zero(path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        SqliteSessions.open(path, **{name: 0})  # type: ignore[arg-type]
