@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shopintent.artifacts import ReleaseError
-from shopintent.server import app
+from shopintent.server import app, opening
 from shopintent.server.config import Config, ConfigError, check_listen, help_of, read_config
 from shopintent.server.errors import ShopIntentError
 from shopintent.server.logs import log_to_stderr
@@ -120,7 +120,7 @@ def _load_index(config: Config) -> int:
         end = "\n" if done >= total else ""
         print(f"\rloading products: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
-    release = asyncio.run(app.load_index(config, show))
+    release = asyncio.run(opening.load_index(config, show))
     print(f"the index holds release {release.release_id}")
     return 0
 

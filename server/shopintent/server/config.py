@@ -149,6 +149,32 @@ class Config:
         _number(float, 0.01),
         "Seconds between looks at routing.json of RELEASES: which release answers whom.",
     )
+    canary_min_requests: int = _option(
+        50,
+        _number(int, 1),
+        "Requests in 10 seconds of both releases, from which on a canary is judged.",
+    )
+    canary_max_errors: float = _option(
+        0.02,
+        _number(float, 0),
+        "A canary is rolled back when its share of failed requests is so much above that of the "
+        "serving release.",
+    )
+    canary_max_degraded: float = _option(
+        0.05, _number(float, 0), "The same for its share of degraded answers."
+    )
+    canary_max_latency_ratio: float = _option(
+        2.0,
+        _number(float, 1),
+        "The same when its 95th percentile of latency is so many times that of the serving "
+        "release, and 20 ms more.",
+    )
+    canary_max_intent_drift: float = _option(
+        0.15,
+        _number(float, 0),
+        "The same when the mean distributions of next actions are so far apart (total variation, "
+        "0 to 1).",
+    )
     check_timeout_s: float = _option(
         2.0, _number(float, 0.01), "Seconds that each step of such a check may take."
     )

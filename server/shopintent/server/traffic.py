@@ -62,6 +62,7 @@ class Traffic:
         *,
         open_release: Open | None = None,
         prove: Prove | None = None,
+        on_closed: Callable[[ServingRelease], Awaitable[None]] | None = None,
         retry_s: float = 0.5,
     ) -> None:
         self.routing = routing
@@ -70,6 +71,7 @@ class Traffic:
         self._ready = {first.release_id: first}
         self._open_release = open_release
         self._prove = prove
+        self._on_closed = on_closed
         self._retry_s = retry_s
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -81,6 +83,10 @@ class Traffic:
     def serving(self) -> ServingRelease:
         """The release that answers by default."""
         return self._serving
+
+    def opened(self, release_id: str) -> ServingRelease | None:
+        """Returns a release that may be asked, by its id."""
+        return self._ready.get(release_id)
 
     @property
     def ready(self) -> list[ServingRelease]:
@@ -125,10 +131,10 @@ class Traffic:
         self._settle()
 
     async def close(self) -> None:
-        """Closes every release; requests must have ended."""
-        for task in (*self._opening.values(), *self._mirrored):
-            task.cancel()
+        """Closes every release; requests must have ended, and nothing follows any more."""
         ending = (*self._opening.values(), *self._mirrored, *self._closing)
+        for task in ending:
+            task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         for release in self._ready.values():
             await release.close()
@@ -220,6 +226,10 @@ class Traffic:
         return release
 
     async def _retire(self, release: ServingRelease) -> None:
-        await release.in_flight.drained()
-        await release.close()
+        try:
+            await release.in_flight.drained()
+        finally:
+            await release.close()
         logger.warning("release %s is closed", release.release_id)
+        if self._on_closed is not None:
+            await self._on_closed(release)

@@ -37,6 +37,11 @@ class Release:
         return layout.product_encoder_model(self.release_id)
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The Triton names of all its models."""
+        return (self.intent_model, self.text_encoder, self.product_encoder)
+
+    @property
     def collection(self) -> str:
         """The name of the product collection."""
         return layout.collection(self.release_id)

@@ -17,17 +17,21 @@ def release_checks(
     """Returns what must hold before the release may answer, and be seen to hold ever after.
 
     A check raises ReleaseMismatch when parts do not fit, and ModelUnavailable or IndexUnavailable
-    when it can not be told.
+    when it can not be told. A Triton that was started anew is given its models again.
     """
+
+    async def describe(model_name: str) -> ModelDescription:
+        await repository.load(model_name, timeout_s=timeout_s)
+        return await repository.describe(model_name, timeout_s=timeout_s)
 
     async def check_intent_model() -> None:
         verify_files(release)
-        description = await repository.describe(release.intent_model, timeout_s=timeout_s)
+        description = await describe(release.intent_model)
         verify_intent_model(release, description)
 
     async def check_encoders() -> None:
         for model_name, expected in _encoder_signatures(release).items():
-            description = await repository.describe(model_name, timeout_s=timeout_s)
+            description = await describe(model_name)
             verify_signature(release, model_name, description, expected)
 
     async def check_index() -> None:

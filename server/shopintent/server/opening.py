@@ -1,0 +1,130 @@
+"""Opens releases with the real Triton and the configured index.
+
+With app.py this is where adapters are chosen; everything else knows their interfaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+from tokenizers import Tokenizer
+
+from shopintent.artifacts import ReleaseError, ReleasesRoot, layout
+from shopintent.server.config import Config, read_placements, read_qdrant_api_key
+from shopintent.server.index import ProductIndex
+from shopintent.server.index.edge import EdgeProductIndex
+from shopintent.server.index.qdrant import QdrantProductIndex, connect, load_collection
+from shopintent.server.inference.triton import (
+    CHANNEL_OPTIONS,
+    TritonBehaviorModel,
+    TritonContentEncoder,
+    TritonRepository,
+)
+from shopintent.server.releases import Release, load_release
+from shopintent.server.serving import Backends, ServingRelease, serve_release
+
+logger = logging.getLogger(__name__)
+
+UNLOAD_TIMEOUT_S = 30.0
+
+
+def triton_channel(config: Config) -> grpc.aio.Channel:
+    """Returns a channel to the configured Triton, which need not be there yet."""
+    return grpc.aio.insecure_channel(config.triton_address, options=CHANNEL_OPTIONS)
+
+
+class ReleaseOpener:
+    """Opens releases of the releases root with Triton and the configured index."""
+
+    def __init__(self, config: Config, triton: grpc.aio.Channel) -> None:
+        self._config = config
+        self._triton = triton
+        self._repository = TritonRepository(triton, config.triton_model_control_key or None)
+        self._weights = read_placements(config.placements)
+
+    async def open_by_id(self, release_id: str) -> ServingRelease:
+        """Reads a release of the root and opens it. Raises ReleaseError and IndexUnavailable."""
+        root = ReleasesRoot(self._config.releases)
+        return await self.open(await asyncio.to_thread(load_release, root, release_id))
+
+    async def open(self, release: Release) -> ServingRelease:
+        """Opens a release; it is not verified yet. Raises ReleaseError and IndexUnavailable."""
+        text_tokenizer = _read_text_tokenizer(release.folder.text_tokenizer)
+        index = await _open_index(self._config, release)
+        manifest = release.manifest
+        backends = Backends(
+            model=TritonBehaviorModel(
+                self._triton,
+                model_name=release.intent_model,
+                max_events=release.tokenizer.max_events,
+                n_actions=len(manifest.actions),
+                n_horizons=len(manifest.horizons_s),
+                embedding_size=manifest.embedding_size,
+                answers=manifest.answers,
+            ),
+            encoder=TritonContentEncoder(
+                self._triton,
+                text_encoder=release.text_encoder,
+                product_encoder=release.product_encoder,
+                text_tokenizer=text_tokenizer,
+                max_text_tokens=manifest.max_text_tokens,
+                text_embedding_size=manifest.text_embedding_size,
+                embedding_size=manifest.embedding_size,
+            ),
+            repository=self._repository,
+            index=index,
+        )
+        return serve_release(self._config, release, backends, self._weights, index.close)
+
+    async def unload_models(self, release_id: str) -> None:
+        """Frees the models of a release in Triton. Raises ModelUnavailable."""
+        for model_name in layout.models(release_id):
+            await self._repository.unload(model_name, timeout_s=UNLOAD_TIMEOUT_S)
+
+
+async def _open_index(config: Config, release: Release) -> ProductIndex:
+    if config.index == "edge":
+        logger.info("opening the index", extra={"fields": {"release": release.release_id}})
+        return await asyncio.to_thread(_open_edge, config, release, None)
+    client = connect(config.qdrant_url, api_key=read_qdrant_api_key(config))
+    return QdrantProductIndex(client, release.manifest)
+
+
+def _open_edge(
+    config: Config, release: Release, on_progress: Callable[[int, int], None] | None
+) -> EdgeProductIndex:
+    path = config.index_path or config.releases / "index"
+    return EdgeProductIndex.open(path, release.folder, release.manifest, on_progress=on_progress)
+
+
+def _read_text_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # The library raises nothing narrower.
+        raise ReleaseError(f"{path} cannot be read: {error}; publish the release again") from error
+
+
+async def load_index(config: Config, on_progress: Callable[[int, int], None]) -> Release:
+    """Loads the release's products into the configured index and returns the release.
+
+    What is there already is not loaded again. `on_progress` is told (done, total) products.
+    """
+    release = load_release(ReleasesRoot(config.releases), config.release)
+    if config.index == "edge":
+        edge = await asyncio.to_thread(_open_edge, config, release, on_progress)
+        await edge.close()
+        return release
+    client = connect(config.qdrant_url, api_key=read_qdrant_api_key(config))
+    try:
+        await load_collection(client, release.folder, release.manifest, on_progress=on_progress)
+    finally:
+        await client.close()
+    return release
+
+
+async def remove_collection(config: Config, release_id: str) -> None:
+    """Deletes the product collection of a release from the configured index, if it is there."""
