@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
-from shopintent.artifacts import Manifest, ReleaseError, ReleasesRoot
+import numpy as np
+
+from shopintent.artifacts import Manifest, ReleaseError, ReleasesRoot, signature
+from shopintent.artifacts.golden import Answers, Golden, mismatches, read_golden
 from shopintent.artifacts.integrity import verify_release
 from shopintent.artifacts.metrics import worse_than
 from shopintent.server.errors import ReleaseNotReady, ShopIntentError
+from shopintent.server.inference import Prediction
 from shopintent.server.releases import Component
 from shopintent.server.serving import ServingRelease
 
 logger = logging.getLogger(__name__)
 
+GOLDEN_TIMEOUT_S = 10.0
+"""For each golden request, asked beside the live ones."""
 LOAD_TIMEOUT_S = 120.0
 """For each model: Triton reads it, makes a session and warms it up."""
 
@@ -22,7 +29,7 @@ async def prove_ready(release: ServingRelease, root: ReleasesRoot) -> None:
     """Returns when an opened release may take traffic; raises ReleaseNotReady, saying why not.
 
     Its files are those that were published, Triton serves its models, all parts fit each other, and
-    golden requests are answered as they were when it was trained.
+    golden requests are answered as they were when it was published.
     """
     release_id = release.release_id
     try:
@@ -32,9 +39,68 @@ async def prove_ready(release: ServingRelease, root: ReleasesRoot) -> None:
         release.monitor.ensure_serving()
         for component in Component:
             release.monitor.ensure_up(component)
+        await answer_golden(release)
     except (ReleaseError, ShopIntentError) as error:
         raise ReleaseNotReady(release_id, str(error)) from error
     logger.info("release %s is proved", release_id)
+
+
+async def answer_golden(release: ServingRelease) -> None:
+    """Raises ReleaseNotReady unless Triton answers golden requests as the release did.
+
+    They go the way of every request, and so warm it up.
+    """
+    golden = await asyncio.to_thread(read_golden, release.release.folder.golden)
+    if golden.behavior_fingerprint != release.release.tokenizer.fingerprint:
+        raise ReleaseNotReady(release.release_id, "its golden requests are of another tokenizer")
+    wrong = [
+        *_wrong_intents(golden, await _predict(release, golden)),
+        *await _wrong_contents(golden, release),
+    ]
+    if wrong:
+        raise ReleaseNotReady(release.release_id, f"golden requests: {'; '.join(wrong)}")
+
+
+async def _predict(release: ServingRelease, golden: Golden) -> Sequence[Prediction]:
+    asked = zip(golden.behaviors, golden.request_times.tolist(), strict=True)
+    return await asyncio.gather(
+        *(
+            release.backends.model.predict(
+                behavior, request_time=request_time, timeout_s=GOLDEN_TIMEOUT_S
+            )
+            for behavior, request_time in asked
+        )
+    )
+
+
+def _wrong_intents(golden: Golden, predictions: Sequence[Prediction]) -> list[str]:
+    optional = predictions[0].optional_answers if predictions else {}
+    answers: Answers = {
+        signature.NEXT_ACTION_PROBABILITIES: np.stack([p.next_actions for p in predictions]),
+        signature.PURCHASE_PROBABILITIES: np.stack([p.purchases for p in predictions]),
+        signature.BEHAVIOR_EMBEDDING: np.stack([p.behavior_embedding for p in predictions]),
+        **{
+            name: np.array([[p.optional_answers[name]] for p in predictions], dtype=np.float32)
+            for name in optional
+        },
+    }
+    # What the release does not answer is not asked of Triton either.
+    expected = {name: wanted for name, wanted in golden.intent.items() if name in answers}
+    return mismatches(expected, answers, golden.tolerances)
+
+
+async def _wrong_contents(golden: Golden, release: ServingRelease) -> list[str]:
+    encoder = release.backends.encoder
+    texts = await encoder.encode_texts(golden.texts, timeout_s=GOLDEN_TIMEOUT_S)
+    products = await encoder.encode_products(
+        golden.product_tokens, golden.product_texts, timeout_s=GOLDEN_TIMEOUT_S
+    )
+    return [
+        *mismatches(golden.text_answers, {signature.TEXT_EMBEDDING: texts}, golden.tolerances),
+        *mismatches(
+            golden.product_answers, {signature.PRODUCT_EMBEDDING: products}, golden.tolerances
+        ),
+    ]
 
 
 async def load_models(release: ServingRelease) -> None:
