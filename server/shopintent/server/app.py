@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
@@ -14,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from shopintent.artifacts import ReleasesRoot
 from shopintent.artifacts.routing import Routing
-from shopintent.server.config import Config
+from shopintent.server.config import Config, state_folder
 from shopintent.server.errors import ShopIntentError
 from shopintent.server.listening import bind, grpc_server
 from shopintent.server.metrics import Metrics
@@ -33,6 +34,7 @@ from shopintent.server.services.health import SERVICES, publish_health
 from shopintent.server.services.recommendation import RecommendationService
 from shopintent.server.sessions import SessionStore
 from shopintent.server.sessions.memory import InMemorySessions
+from shopintent.server.sessions.sqlite import SqliteSessions
 from shopintent.server.traffic import Traffic
 from shopintent.v1 import (
     catalog_service_pb2_grpc,
@@ -166,8 +168,13 @@ async def serve(
 
 
 def _open_sessions(config: Config) -> SessionStore:
-    return InMemorySessions(
-        max_visitors=config.max_visitors,
-        max_events=config.max_session_events,
-        idle_s=config.session_idle_s,
-    )
+    limits: dict[str, Any] = {
+        "max_visitors": config.max_visitors,
+        "max_events": config.max_session_events,
+        "idle_s": config.session_idle_s,
+    }
+    if config.sessions == "memory":
+        return InMemorySessions(**limits)
+    survives = config.session_durability == "machine"
+    path = state_folder(config) / "sessions.sqlite"
+    return SqliteSessions.open(path, survives_power_loss=survives, **limits)

@@ -18,6 +18,8 @@ from shopintent.server.ranking import HOME, RankWeights
 
 PREFIX = "SHOPINTENT_"
 INDEXES = ("edge", "qdrant")
+SESSIONS = ("sqlite", "memory")
+DURABILITIES = ("machine", "process")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -115,8 +117,8 @@ class Config:
     reuse_port: bool = _option(
         False,
         _boolean,
-        "Share the port with other server processes: true or false. Each process holds its own "
-        "sessions, and only index qdrant can be shared.",
+        "Share the port with other server processes: true or false. They share sessions sqlite; of "
+        "the indexes only qdrant can be shared.",
     )
     metrics_listen: str = _option(
         "",
@@ -183,6 +185,24 @@ class Config:
     )
     popular_products: int = _option(
         1000, _number(int, 1), "Popular products held for when nothing personal can be shown."
+    )
+    state_path: Path | None = _option(
+        None,
+        Path,
+        "The folder, on a disk of this machine, where the server keeps sessions and changes of the "
+        "catalog. Default: state in RELEASES.",
+    )
+    sessions: str = _option(
+        "sqlite",
+        _choice(SESSIONS),
+        "Where sessions are kept: sqlite (a file in STATE_PATH, shared by the server processes of "
+        "this machine) or memory (of this process; gone when it ends).",
+    )
+    session_durability: str = _option(
+        "machine",
+        _choice(DURABILITIES),
+        "What a tracked event survives once acknowledged: machine (loss of power; costs a flush of "
+        "the disk) or process (kill -9).",
     )
     max_visitors: int = _option(
         100_000,
@@ -316,3 +336,8 @@ def check_listen(config: Config) -> None:
             f"SHOPINTENT_METRICS_LISTEN is {config.metrics_listen}, which others can reach: listen "
             "on 127.0.0.1, or accept it with --insecure true"
         )
+
+
+def state_folder(config: Config) -> Path:
+    """Returns the folder where the server keeps what it alone knows."""
+    return config.state_path or config.releases / "state"
