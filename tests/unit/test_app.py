@@ -19,6 +19,7 @@ from shopintent.server.__main__ import main
 from shopintent.server.config import Config, ConfigError, check_listen
 from shopintent.server.metrics import Metrics
 from shopintent.server.services.health import SERVICES
+from shopintent.v1 import catalog_service_pb2 as catalog_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1 import recommendation_service_pb2_grpc
 from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent
@@ -72,10 +73,19 @@ async def test_calls_beyond_the_limit_are_refused(tmp_path: Path) -> None:
     async with serving(make_outside(tmp_path), max_concurrent_rpcs=1) as served:
         served.outside.model.delay_s = 0.5
         running = await started_call(served)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await served.recommendation.Recommend(pb.RecommendRequest())
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        call = served.recommendation.Recommend(
+            pb.RecommendRequest(), metadata=(("x-request-id", "shop-42"),)
+        )
+        failure = await failure_of(call)
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert failure.info.reason == "ERROR_REASON_OVERLOADED"
+        assert failure.retry_delay_s == 0.5
+        assert dict(await call.trailing_metadata())["x-request-id"] == "shop-42"
+        # Who watches over the server and who keeps the catalog are never turned away.
+        assert await served.health() == "SERVING"
+        await served.catalog.GetProduct(catalog_pb.GetProductRequest(product_id="p7"))
         await running
+        await served.recommendation.Recommend(pb.RecommendRequest())
 
 
 async def test_a_product_deleted_by_another_server_stops_being_popular(tmp_path: Path) -> None:

@@ -130,7 +130,10 @@ class Config:
         10.0, _number(float, 0), "Seconds that running calls get to finish after SIGTERM."
     )
     max_concurrent_rpcs: int = _option(
-        1000, _number(int, 1), "Calls answered at once; more are refused with RESOURCE_EXHAUSTED."
+        1000,
+        _number(int, 1),
+        "Most calls answered at once; fewer where they would end late. More are refused with "
+        "RESOURCE_EXHAUSTED.",
     )
     max_connection_age_s: float = _option(
         1800.0, _number(float, 1), "Seconds after which a connection is renewed, to spread load."

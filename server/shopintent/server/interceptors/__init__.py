@@ -1,27 +1,63 @@
-"""What surrounds every call, outermost first.
+"""What surrounds every call. Layers, outermost first:
 
 request_id   outermost, so that everything inside can name the request
 metrics      next, so that durations hold everything but the request id
 logging      outside of errors, so that it sees the final status
 errors       innermost, so that every layer outside sees a status and never an exception
+
+Calls over the limit of `admission` never get that far.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 
-from shopintent.server.interceptors.errors import ErrorsInterceptor
-from shopintent.server.interceptors.logging import LoggingInterceptor
-from shopintent.server.interceptors.metrics import MetricsInterceptor
-from shopintent.server.interceptors.request_id import RequestIdInterceptor
+from shopintent.server.interceptors.admission import ALWAYS_ADMITTED, Admission, admitted, refusing
+from shopintent.server.interceptors.errors import guarded
+from shopintent.server.interceptors.handlers import Call, Handler, replace_call
+from shopintent.server.interceptors.logging import logged
+from shopintent.server.interceptors.metrics import counted
+from shopintent.server.interceptors.request_id import identified
 from shopintent.server.metrics import Metrics
 
 
-def interceptors(metrics: Metrics) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors, outermost first."""
-    return [
-        RequestIdInterceptor(),
-        MetricsInterceptor(metrics),
-        LoggingInterceptor(),
-        ErrorsInterceptor(),
-    ]
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Puts all layers around a call.
+
+    gRPC asks it about every call, so it is one for all layers and keeps what it built: a method's
+    handler is wrapped when it is first called.
+    """
+
+    def __init__(self, metrics: Metrics, admission: Admission) -> None:
+        self._metrics = metrics
+        self._admission = admission
+        self._surrounded: dict[str, Handler] = {}
+        self._refusing: dict[str, Handler] = {}
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Returns the handler with everything around it, or one that refuses the call."""
+        method = handler_call_details.method
+        surrounded = self._surrounded.get(method)
+        if surrounded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None  # A name nobody serves is not kept: such could fill the memory.
+            surrounded = self._surrounded[method] = self._surround(handler, method)
+        if self._admission.is_full:
+            return self._refusing.get(method, surrounded)
+        return surrounded
+
+    def _surround(self, handler: Handler, method: str) -> Handler:
+        # The type stubs know handlers that do not await.
+        unary: Call | None = handler.unary_unary  # type: ignore[assignment]
+        parse = handler.request_deserializer
+        if unary is None or parse is None:
+            return handler  # Health Watch and reflection stream, and pass untouched.
+        call = logged(guarded(unary, parse), method)
+        if not method.startswith(ALWAYS_ADMITTED):
+            call = admitted(call, self._admission)
+            self._refusing[method] = refusing(method, self._metrics, self._admission)
+        call = identified(counted(call, method, self._metrics))
+        return replace_call(handler, call)

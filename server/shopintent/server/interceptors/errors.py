@@ -22,7 +22,7 @@ from shopintent.server.errors import (
     InvalidRequest,
     ShopIntentError,
 )
-from shopintent.server.interceptors.handlers import Call
+from shopintent.server.interceptors.handlers import Call, Context
 from shopintent.server.interceptors.request_id import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -33,23 +33,10 @@ MAX_VIOLATION_BYTES = 3_000
 """A status travels in HTTP trailers, of which clients take 8 KiB by default."""
 
 
-class ErrorsInterceptor(grpc.aio.ServerInterceptor):
+def guarded(call: Call, parse: Callable[[bytes], Any]) -> Call:
     """Parses the request, answers it, and aborts with a status when either fails."""
 
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Wraps the call; the handler takes bytes from then on."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        return grpc.unary_unary_rpc_method_handler(
-            _guarded(handler.unary_unary, handler.request_deserializer),
-            request_deserializer=None,
-            response_serializer=handler.response_serializer,
-        )
-
-
-def _guarded(call: Call, parse: Callable[[bytes], Any]) -> Call:
-    async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def answer(request: bytes, context: Context) -> Any:
         try:
             return await call(_parsed(request, parse), context)
         except ShopIntentError as error:

@@ -1,32 +1,30 @@
-"""How an interceptor wraps a unary call; health Watch and reflection stream and pass untouched."""
+"""The calls that layers surround. A layer takes what answers a call and returns what does more."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
-Call = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Call: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 """What answers a unary call."""
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
-def wrap_unary(
-    handler: grpc.RpcMethodHandler[Any, Any] | None, wrap: Callable[[Call], Call]
-) -> grpc.RpcMethodHandler[Any, Any] | None:
-    """Returns the handler with its call wrapped, or as it is when it is not unary or not there."""
-    if handler is None or handler.unary_unary is None:
-        return handler
+def replace_call(handler: Handler, call: Call) -> Handler:
+    """Returns a handler that answers with the call, which takes the bytes of the request."""
     return grpc.unary_unary_rpc_method_handler(
-        wrap(handler.unary_unary),  # type: ignore[arg-type]
-        request_deserializer=handler.request_deserializer,
+        call,
+        request_deserializer=None,
         response_serializer=handler.response_serializer,
     )
 
 
-def code_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def code_name(context: Context) -> str:
     """Returns the name of the status that a call was ended with."""
     code: Any = context.code()
     # grpc.aio gives the number of the code that a call was aborted with.

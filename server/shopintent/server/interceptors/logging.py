@@ -7,9 +7,7 @@ import logging
 import time
 from typing import Any
 
-import grpc
-
-from shopintent.server.interceptors.handlers import Call, code_name, wrap_unary
+from shopintent.server.interceptors.handlers import Call, Context, code_name
 from shopintent.server.interceptors.request_id import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -18,20 +16,14 @@ QUIET = "/grpc.health.v1.Health/"
 """Probes ask every few seconds; their calls are not worth a line."""
 
 
-class LoggingInterceptor(grpc.aio.ServerInterceptor):
-    """Logs method, status, duration and request id."""
+def logged(call: Call, method: str) -> Call:
+    """Logs method, status, duration and request id, unless it is a health check."""
+    if method.startswith(QUIET):
+        return call
 
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Wraps the call unless it is a health check."""
-        handler = await continuation(handler_call_details)
-        method: str = handler_call_details.method
-        if method.startswith(QUIET):
-            return handler
-        return wrap_unary(handler, lambda call: _logged(call, method))
-
-
-def _logged(call: Call, method: str) -> Call:
-    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def answer(request: Any, context: Context) -> Any:
+        if not logger.isEnabledFor(logging.INFO):
+            return await call(request, context)
         started = time.perf_counter()
         code = "OK"
         try:

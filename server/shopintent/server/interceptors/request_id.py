@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
-import uuid
 from contextvars import ContextVar
 from typing import Any
 
-import grpc
-
-from shopintent.server.interceptors.handlers import Call, wrap_unary
+from shopintent.server.interceptors.handlers import Call, Context
 
 METADATA_KEY = "x-request-id"
 
@@ -24,26 +22,28 @@ def current_request_id() -> str:
     return _request_id.get()
 
 
-class RequestIdInterceptor(grpc.aio.ServerInterceptor):
+def identified(call: Call) -> Call:
     """Sets the request id for everything inside, and sends it back with the answer."""
 
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Wraps the call."""
-        metadata = dict(handler_call_details.invocation_metadata)
-        return wrap_unary(
-            await continuation(handler_call_details), lambda call: _identified(call, metadata)
-        )
-
-
-def _identified(call: Call, metadata: dict[str, Any]) -> Call:
-    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        offered = str(metadata.get(METADATA_KEY, ""))
-        request_id = offered if USABLE.fullmatch(offered) else uuid.uuid4().hex
-        token = _request_id.set(request_id)
-        try:
-            context.set_trailing_metadata(((METADATA_KEY, request_id),))
-            return await call(request, context)
-        finally:
-            _request_id.reset(token)
+    async def answer(request: Any, context: Context) -> Any:
+        request_id = _offered(context) or new_request_id()
+        # Every call runs in a context of its own, which ends with it.
+        _request_id.set(request_id)
+        context.set_trailing_metadata(((METADATA_KEY, request_id),))
+        return await call(request, context)
 
     return answer
+
+
+def new_request_id() -> str:
+    """Returns 32 hexadecimal digits at random; they tell calls apart and are no secret."""
+    return f"{random.getrandbits(128):032x}"  # A tenth of the cost of a UUID.
+
+
+def _offered(context: Context) -> str:
+    """Returns the caller's id; empty when there is none or it is unusable."""
+    for key, value in context.invocation_metadata() or ():
+        if key == METADATA_KEY:
+            offered = str(value)
+            return offered if USABLE.fullmatch(offered) else ""
+    return ""

@@ -1,0 +1,120 @@
+"""Turns calls away while there are more than can be answered well within their time.
+
+How many those are is found out, as TCP finds out what a network takes: calls that end early raise
+the limit little by little, one that ends late lowers it at once. A call that is turned away costs a
+small part of one that is answered, and hears of it without waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from shopintent.server.errors import Overloaded
+from shopintent.server.interceptors.errors import to_status
+from shopintent.server.interceptors.handlers import Call, Context, Handler
+from shopintent.server.interceptors.request_id import identified
+from shopintent.server.metrics import REFUSED, Metrics
+
+logger = logging.getLogger(__name__)
+
+ALWAYS_ADMITTED = ("/grpc.", "/shopintent.v1.CatalogService/")
+"""Health and reflection must answer most of all when there is too much to do; writes of the
+catalog take long by nature, and say nothing of how busy the server is."""
+
+EARLY = 0.7
+"""The share of its time that a call may take before it counts as late. It is more than Recommend
+gives the model: a model that hangs must bring popular products, and not refusals."""
+GROWTH = 0.05
+"""What an early call adds to the limit: 5 % for a round of all calls."""
+LOWEST = 0.5
+"""What a late call leaves of the limit, at least."""
+FEWEST = 8
+"""The limit never falls below: a server that seems stuck must be able to find out it is not."""
+QUIET_S = 10.0
+"""Seconds without a refusal after which the next one is worth a line in the log."""
+
+
+class Admission:
+    """How many calls are answered at once: at most `most`, and fewer as soon as calls end late.
+
+    `timeout_s` is the time of a call that does not say how much it has.
+    """
+
+    def __init__(self, *, most: int, timeout_s: float) -> None:
+        self._most = most
+        self._timeout_s = timeout_s
+        self._limit = float(most)
+        self._n_calls = 0
+        self._lowered_at = 0.0
+        self._refused_at = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next call is to be turned away."""
+        return self._n_calls >= self._limit
+
+    def enter(self) -> float:
+        """Counts a call in; returns the time, for `leave`."""
+        self._n_calls += 1
+        return time.monotonic()
+
+    def leave(self, entered_at: float, time_s: float | None) -> None:
+        """Counts it out; `time_s` is what it had when it entered."""
+        now = time.monotonic()
+        used = (now - entered_at) / max(min(time_s or self._timeout_s, self._timeout_s), 1e-3)
+        if used > EARLY:
+            # Calls that entered before the limit was lowered tell of what was before.
+            if entered_at > self._lowered_at:
+                left = max(LOWEST, EARLY / used)
+                self._limit = max(FEWEST, min(self._limit, self._n_calls) * left)
+                self._lowered_at = now
+        elif self._n_calls > self._limit / 2:
+            # That calls end early where there are few says nothing about the limit.
+            self._limit = min(self._most, self._limit + GROWTH)
+        self._n_calls -= 1
+
+    def refused(self) -> None:
+        """Says in the log that calls are turned away, once for as long as it goes on."""
+        now = time.monotonic()
+        if now - self._refused_at > QUIET_S:
+            fields = {"calls": self._n_calls}
+            logger.warning("turning calls away", extra={"fields": fields})
+        self._refused_at = now
+
+
+def admitted(call: Call, admission: Admission) -> Call:
+    """Counts the calls that are being answered, and how they fare."""
+
+    async def answer(request: Any, context: Context) -> Any:
+        time_s = context.time_remaining()
+        entered_at = admission.enter()
+        try:
+            return await call(request, context)
+        finally:
+            admission.leave(entered_at, time_s)
+
+    return answer
+
+
+def refusing(method: str, metrics: Metrics, admission: Admission) -> Handler:
+    """Returns a handler that refuses calls of a method, as cheaply as gRPC lets it."""
+    status: Any = rpc_status.to_status(to_status(Overloaded()))
+    name = method.removeprefix("/")
+
+    async def refuse(_: Any, context: Context) -> bytes:
+        metrics.call_started(name)
+        admission.refused()
+        # Set and not aborted with: an exception on its way out costs more than all of this.
+        context.set_code(status.code)
+        context.set_details(status.details)
+        context.set_trailing_metadata((*context.trailing_metadata(), *status.trailing_metadata))
+        metrics.call_ended(name, REFUSED, 0.0)
+        return b""
+
+    # As one that takes a stream it is called before the request is read, which saves a turn.
+    return grpc.stream_unary_rpc_method_handler(identified(refuse))
