@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from shopintent.artifacts import IndexedProduct, Manifest, ReleaseError, ReleaseFolder
 from shopintent.behavior import Product
 from shopintent.server.errors import IndexUnavailable, ReleaseMismatch
-from shopintent.server.index import ProductFilter, edge
+from shopintent.server.index import ProductFilter, edge_engine, edge_files
 from shopintent.server.index.edge import EdgeProductIndex
 from support import shop as shops
 from support.index_suite import EVERYTHING, TIMEOUT_S, expected, nearest_ids, query
@@ -85,7 +86,7 @@ async def test_a_folder_open_elsewhere_is_refused_by_name(
     tmp_path: Path, release: ReleaseFolder, manifest: Manifest
 ) -> None:
     first = EdgeProductIndex.open(tmp_path, release, manifest)
-    with pytest.raises(IndexUnavailable, match=f"{tmp_path} is open in another process"):
+    with pytest.raises(IndexUnavailable, match="worker-0 is open in another process"):
         EdgeProductIndex.open(tmp_path, release, manifest)
     assert len(await nearest_ids(first, EVERYTHING)) == manifest.n_products
     await first.close()
@@ -158,7 +159,8 @@ async def test_damaged_files_are_named(
     tmp_path: Path, release: ReleaseFolder, manifest: Manifest
 ) -> None:
     await EdgeProductIndex.open(tmp_path, release, manifest).close()
-    for segment in (tmp_path / "shard" / "segments").rglob("*.json"):
+    segments = tmp_path / "products_r1" / "worker-0" / "shard" / "segments"
+    for segment in segments.rglob("*.json"):
         segment.write_text("{", encoding="utf-8")
     with pytest.raises(IndexUnavailable, match=str(tmp_path)):
         EdgeProductIndex.open(tmp_path, release, manifest)
@@ -176,7 +178,7 @@ async def test_a_closed_engine_is_unavailable(
 async def test_the_search_graph_finds_nearly_all_of_the_nearest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge, "INDEXING_THRESHOLD_KB", 50)
+    monkeypatch.setattr(edge_engine, "INDEXING_THRESHOLD_KB", 50)
     shop = shops.indexed(shops.products(4_000))
     release = shops.write_release(tmp_path / "release", shop)
     index = EdgeProductIndex.open(tmp_path / "index", release, shops.manifest(len(shop)))
@@ -200,3 +202,187 @@ async def test_products_in_memory_stay_bounded(
         )
         assert len(index._cache) <= 5
     await index.close()
+
+
+async def test_workers_open_copies_of_one_build_and_write_to_their_own(
+    tmp_path: Path, release: ReleaseFolder, manifest: Manifest
+) -> None:
+    built: list[int] = []
+    workers = [
+        EdgeProductIndex.open(
+            tmp_path,
+            release,
+            manifest,
+            worker=worker,
+            on_progress=lambda done, _: built.append(done),
+        )
+        for worker in range(3)
+    ]
+    assert built == [manifest.n_products]
+    await workers[1].delete(["p7"], timeout_s=TIMEOUT_S)
+    counts = [(await each.describe(timeout_s=TIMEOUT_S)).n_products for each in workers]
+    assert counts == [manifest.n_products, manifest.n_products - 1, manifest.n_products]
+    for each in workers:
+        await each.close()
+
+
+async def test_collections_of_several_releases_are_open_at_once(
+    tmp_path: Path, release: ReleaseFolder, manifest: Manifest
+) -> None:
+    fewer = shops.indexed(shops.products(30))
+    other = shops.write_release(tmp_path / "other", fewer)
+    first = EdgeProductIndex.open(tmp_path / "index", release, manifest)
+    second = EdgeProductIndex.open(
+        tmp_path / "index", other, shops.manifest(len(fewer), release_id="r2")
+    )
+    assert len(await nearest_ids(first, EVERYTHING)) == manifest.n_products
+    assert len(await nearest_ids(second, EVERYTHING)) == 30
+    assert edge_files.collections(tmp_path / "index") == ["products_r1", "products_r2"]
+    await first.close()
+    await second.close()
+
+
+async def test_a_removed_collection_goes_but_for_what_is_open(
+    tmp_path: Path, release: ReleaseFolder, manifest: Manifest
+) -> None:
+    first = EdgeProductIndex.open(tmp_path, release, manifest)
+    await EdgeProductIndex.open(tmp_path, release, manifest, worker=1).close()
+    assert not edge_files.remove(tmp_path, manifest.release_id)
+    assert len(await nearest_ids(first, EVERYTHING)) == manifest.n_products
+    assert not (tmp_path / "products_r1" / "worker-1").exists()
+    await first.close()
+    assert edge_files.remove(tmp_path, manifest.release_id)
+    assert edge_files.remove(tmp_path, manifest.release_id)
+    assert edge_files.collections(tmp_path) == []
+
+
+async def test_many_products_are_built_by_another_process(
+    tmp_path: Path, release: ReleaseFolder, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_files, "BUILT_HERE", 10)
+    manifest.save(release.manifest)
+    progress: list[tuple[int, int]] = []
+    index = EdgeProductIndex.open(
+        tmp_path, release, manifest, on_progress=lambda *done: progress.append(done)
+    )
+    assert progress == [(manifest.n_products, manifest.n_products)]
+    assert len(await nearest_ids(index, EVERYTHING)) == manifest.n_products
+    await index.close()
+    with pytest.raises(ReleaseError, match="products"):
+        EdgeProductIndex.open(
+            tmp_path / "none", ReleaseFolder(tmp_path), replace(manifest, release_id="r3")
+        )
+
+
+async def test_the_position_in_the_journal_is_kept_with_the_writes(
+    tmp_path: Path, release: ReleaseFolder, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, killed, unplugged = tmp_path / "1", tmp_path / "2", tmp_path / "3"
+    index = EdgeProductIndex.open(path, release, manifest)
+    assert index.applied_position == 0
+    await index.delete(["p7"], timeout_s=TIMEOUT_S)
+    index.mark_applied(7)
+    await index.close()
+    index = EdgeProductIndex.open(path, release, manifest)
+    assert index.applied_position == 7
+    await index.delete(["p8"], timeout_s=TIMEOUT_S)
+    index.mark_applied(8)
+    for copy in (killed, unplugged):  # What a process that ends here leaves behind.
+        shutil.copytree(path, copy)
+    await index.close()
+    index = EdgeProductIndex.open(killed, release, manifest)
+    assert index.applied_position == 8
+    assert await index.get(["p7", "p8"], timeout_s=TIMEOUT_S) == {}
+    await index.close()
+    # When the power fails, what the operating system held of position 8 may be lost.
+    monkeypatch.setattr(edge_files, "boot_id", lambda: "another")
+    index = EdgeProductIndex.open(unplugged, release, manifest)
+    assert index.applied_position == 7
+    await index.close()
+
+
+async def test_many_queries_are_answered_at_once_as_one_by_one(
+    tmp_path: Path, release: ReleaseFolder, manifest: Manifest
+) -> None:
+    index = EdgeProductIndex.open(tmp_path, release, manifest)
+    queries = [
+        (query(seed), limit, product_filter)
+        for seed in (1, 2)
+        for limit in (1, 20)
+        for product_filter in (EVERYTHING, ProductFilter(categories=("Garden",)))
+    ]
+    together = await index.nearest_batch(queries, timeout_s=TIMEOUT_S)
+    one_by_one = [
+        await index.nearest(
+            embedding, limit=limit, product_filter=product_filter, timeout_s=TIMEOUT_S
+        )
+        for embedding, limit, product_filter in queries
+    ]
+    assert together == one_by_one
+    await index.close()
+
+
+async def test_recall_tells_a_good_graph_from_none(
+    tmp_path: Path, release: ReleaseFolder, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = EdgeProductIndex.open(tmp_path, release, manifest)
+    assert await index.recall(sample=20, k=10, timeout_s=TIMEOUT_S) == 1.0
+
+    def find_nothing(*_: object, exact: bool = False) -> object:
+        return as_it_is(query(), 10 if exact else 0, EVERYTHING, exact)
+
+    as_it_is = index._query
+    monkeypatch.setattr(index, "_query", find_nothing)
+    assert await index.recall(sample=20, k=10, timeout_s=TIMEOUT_S) == 0.0
+    await index.close()
+
+
+async def test_updates_that_pile_up_are_taken_into_the_graph_while_others_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_engine, "INDEXING_THRESHOLD_KB", 20)
+    shop = shops.indexed(shops.products(1_000))
+    release = shops.write_release(tmp_path / "release", shop)
+    manifest = shops.manifest(len(shop))
+    index = EdgeProductIndex.open(tmp_path / "index", release, manifest)
+    assert index.indexed
+    changed = [replace(each, content=each.content + 1) for each in shop]
+    await index.upsert(changed[:400], timeout_s=TIMEOUT_S)
+    assert not index.indexed
+    seen_while_optimizing = 0
+    for position, each in enumerate(changed[400:]):
+        await index.upsert([each], timeout_s=TIMEOUT_S)
+        await index.delete([shop[position].product.product_id], timeout_s=TIMEOUT_S)
+        index.mark_applied(position + 1)
+        seen_while_optimizing += not index.indexed
+        if index.indexed:
+            break
+        await asyncio.sleep(0.01)
+    assert 0 < seen_while_optimizing < 599
+    n_left = 1_000 - index.applied_position
+    assert (await index.describe(timeout_s=TIMEOUT_S)).n_products == n_left
+    written = shop[400 + position].product.product_id
+    found = await index.get([written, shop[position].product.product_id], timeout_s=TIMEOUT_S)
+    assert found[written].content.tolist() == changed[400 + position].content.tolist()
+    assert len(found) == 1
+    position = index.applied_position
+    await index.close()
+    folder = tmp_path / "index" / "products_r1" / "worker-0"
+    assert sorted(each.name for each in folder.iterdir()) == ["shard-1", "state.json"]
+    again = EdgeProductIndex.open(tmp_path / "index", release, manifest)
+    assert again.applied_position == position
+    assert (await again.describe(timeout_s=TIMEOUT_S)).n_products == n_left
+    await again.close()
+
+
+async def test_closing_does_not_wait_for_an_optimization(
+    tmp_path: Path, release: ReleaseFolder, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = [sys.executable, "-c", "import time; time.sleep(600)"]
+    monkeypatch.setattr(edge_engine, "INDEXING_THRESHOLD_KB", 0)
+    index = EdgeProductIndex.open(tmp_path, release, manifest)
+    monkeypatch.setattr(edge_files, "_child_command", lambda arguments: endless)
+    await index.delete(["p7"], timeout_s=TIMEOUT_S)
+    await asyncio.sleep(0.3)
+    async with asyncio.timeout(20):
+        await index.close()
