@@ -83,6 +83,30 @@ async def test_a_rollback_ends_a_canary_first(shop: Shop) -> None:
     assert shop.routing.serving == "r1"
 
 
+async def test_a_named_release_is_rolled_back_from_whatever_part_it_plays(shop: Shop) -> None:
+    await shop.manager.promote("r2", BECAUSE)
+    await shop.manager.shadow("r1", 50.0, BECAUSE)
+    await shop.manager.canary("r3", 5.0, BECAUSE)
+    shop.manager.rollback(BECAUSE, "r1")
+    assert (shop.routing.canary, shop.routing.shadow) == (Share("r3", 5.0), None)
+    shop.manager.rollback(BECAUSE, "r3")
+    assert (shop.routing.serving, shop.routing.canary) == ("r2", None)
+    shop.manager.rollback(BECAUSE, "r2")
+    assert (shop.routing.serving, shop.routing.previous) == ("r1", "r2")
+
+
+async def test_rolling_a_named_release_back_again_changes_nothing(shop: Shop) -> None:
+    await shop.manager.promote("r2", BECAUSE)
+    once = shop.manager.rollback(BECAUSE, "r2")
+    assert shop.manager.rollback(BECAUSE, "r2") == once == shop.routing
+    assert [each["action"] for each in read_audit(shop.root.path)].count("rollback") == 1
+
+
+def test_a_release_that_does_not_exist_is_not_rolled_back(shop: Shop) -> None:
+    with pytest.raises(ReleaseNotFound):
+        shop.manager.rollback(BECAUSE, "r9")
+
+
 def test_without_a_release_before_there_is_nothing_to_roll_back_to(shop: Shop) -> None:
     with pytest.raises(ReleaseNotReady, match="no release to roll back to"):
         shop.manager.rollback(BECAUSE)
@@ -124,18 +148,20 @@ async def test_a_release_that_plays_a_part_cannot_be_deleted(shop: Shop) -> None
     await shop.manager.canary("r3", 5.0, BECAUSE)
     for release_id, role in (("r1", "previous"), ("r2", "serving"), ("r3", "canary")):
         with pytest.raises(ReleaseInUse, match=role):
-            await shop.manager.delete(release_id)
+            await shop.manager.delete(release_id, BECAUSE)
     assert shop.removed == []
 
 
 async def test_a_deleted_release_leaves_nothing_and_is_not_found_again(shop: Shop) -> None:
     for folder in shop.root.models("r3"):
-        folder.mkdir(parents=True)
-    await shop.manager.delete("r3")
+        folder.mkdir(parents=True, exist_ok=True)
+    await shop.manager.delete("r3", BECAUSE)
     assert shop.removed == ["r3"]
+    last = read_audit(shop.root.path)[-1]
+    assert (last["action"], last["release_id"], last["who"]) == ("delete", "r3", "ann")
     assert not [path for path in shop.root.path.rglob("*") if "r3" in path.name]
     with pytest.raises(ReleaseNotFound, match="there are: r1, r2"):
-        await shop.manager.delete("r3")
+        await shop.manager.delete("r3", BECAUSE)
     with pytest.raises(ReleaseNotFound):
         await shop.manager.promote("r3", BECAUSE)
 
@@ -143,7 +169,7 @@ async def test_a_deleted_release_leaves_nothing_and_is_not_found_again(shop: Sho
 async def test_a_deletion_that_was_cut_short_can_be_repeated(shop: Shop) -> None:
     shop.root.forget("r3")
     assert "r3" not in shop.root.release_ids()
-    await shop.manager.delete("r3")
+    await shop.manager.delete("r3", BECAUSE)
     assert not shop.root.release("r3").path.exists()
 
 

@@ -62,7 +62,7 @@ class Change:
     """Who changed the routing, and why."""
 
     action: str
-    """publish, shadow, canary, promote or rollback."""
+    """publish, shadow, canary, promote, rollback or delete."""
     release_id: str
     """The release that it is about."""
     who: str

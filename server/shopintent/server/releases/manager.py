@@ -84,24 +84,25 @@ class ReleaseManager:
             change = Change("promote", release_id, reason.who, reason.why, reason.forced)
             return held.write(promoted(held.routing, release_id), change)
 
-    def rollback(self, reason: Reason) -> Routing:
-        """Ends a canary and a shadow; without a canary, has the previous release answer again.
+    def rollback(self, reason: Reason, release_id: str = "") -> Routing:
+        """Takes a release out of the routing: ends it as canary or shadow, or has the previous one
+        answer in its place. Nothing changes when it plays none of these parts any more.
 
-        It asks nothing else, so that it works when everything else does not.
+        Without an id it is the canary, with the shadow beside it, or else the serving release. It
+        asks nothing else, so that it works when everything else does not.
         """
-
-        def back(now: Routing) -> Routing:
-            if now.canary is not None:
-                return replace(now, canary=None, shadow=None)
-            if now.previous is None:
-                raise ReleaseNotReady(now.serving, "there is no release to roll back to")
-            return Routing(now.previous, previous=now.serving)
-
         with changing_routing(self.root.path) as held:
             now = _routed(held.routing)
-            about = now.canary.release_id if now.canary else now.serving
+            if now.canary is not None and not release_id:
+                about, after = now.canary.release_id, replace(now, canary=None, shadow=None)
+            else:
+                about = release_id or now.serving
+                after = _without(now, about)
+            if after == now:
+                self._manifest(about)
+                return now
             change = Change("rollback", about, reason.who, reason.why, reason.forced)
-            return held.write(back(now), change)
+            return held.write(after, change)
 
     def end_canary(self, generation: int, reason: Reason) -> bool:
         """Ends the canary of one generation of the routing; returns False if that is over.
@@ -116,7 +117,7 @@ class ReleaseManager:
             held.write(replace(now, canary=None), change)
             return True
 
-    async def delete(self, release_id: str) -> None:
+    async def delete(self, release_id: str, reason: Reason) -> None:
         """Deletes a release and frees what it holds; goes on where a crash ended it before.
 
         Raises ReleaseInUse when it is routed to.
@@ -127,6 +128,8 @@ class ReleaseManager:
             parts = roles(held.routing, release_id)
             if parts:
                 raise ReleaseInUse(release_id, parts)
+            if held.routing is not None:
+                held.write(held.routing, Change("delete", release_id, reason.who, reason.why))
             # From here on nobody can route to it: its manifest is gone.
             self.root.forget(release_id)
         await self.remove(release_id)
@@ -167,6 +170,19 @@ def roles(routing: Routing | None, release_id: str) -> tuple[str, ...]:
         "previous": routing.previous,
     }
     return tuple(part for part, taken_by in parts.items() if taken_by == release_id)
+
+
+def _without(now: Routing, release_id: str) -> Routing:
+    """Returns the routing in which a release is neither serving nor canary nor shadow."""
+    if now.serving == release_id:
+        if now.previous is None:
+            raise ReleaseNotReady(release_id, "there is no release to roll back to")
+        return Routing(now.previous, previous=now.serving, generation=now.generation)
+
+    def other(share: Share | None) -> Share | None:
+        return None if share is not None and share.release_id == release_id else share
+
+    return replace(now, canary=other(now.canary), shadow=other(now.shadow))
 
 
 def _routed(routing: Routing | None) -> Routing:
