@@ -31,6 +31,8 @@ EXAMPLES: tuple[ShopIntentError, ...] = (
     errors.ReleaseNotFound("r9", ["r1", "r2"]),
     errors.ReleaseNotReady("r2", "a golden request is answered otherwise"),
     errors.ReleaseInUse("r1", ["serving"]),
+    errors.CredentialsMissing(),
+    errors.PermissionDenied("the token is another one than the server's"),
 )
 
 

@@ -148,6 +148,23 @@ class ReleaseInUse(ShopIntentError):
         super().__init__(message, releaseId=release_id)
 
 
+class CredentialsMissing(ShopIntentError):
+    """The call needs a permission and names none."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "ERROR_REASON_CREDENTIALS_MISSING"
+
+    def __init__(self) -> None:
+        super().__init__("send the metadata authorization: Bearer TOKEN, with the server's token")
+
+
+class PermissionDenied(ShopIntentError):
+    """The caller may not do this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "ERROR_REASON_PERMISSION_DENIED"
+
+
 class InternalError(ShopIntentError):
     """A fault of the server. It says nothing but the id it was logged under."""
 

@@ -11,11 +11,21 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
 from shopintent.server.releases import Component, ReleaseMonitor
-from shopintent.v1 import catalog_service_pb2, event_service_pb2, recommendation_service_pb2
+from shopintent.v1 import (
+    catalog_service_pb2,
+    event_service_pb2,
+    recommendation_service_pb2,
+    release_service_pb2,
+)
 
 SERVICES = tuple(
     service.full_name
-    for module in (recommendation_service_pb2, event_service_pb2, catalog_service_pb2)
+    for module in (
+        recommendation_service_pb2,
+        event_service_pb2,
+        catalog_service_pb2,
+        release_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 """The full names of the services of shopintent.v1."""
