@@ -28,6 +28,7 @@ from shopintent.artifacts import (
     write_products,
 )
 from shopintent.artifacts.routing import Routing
+from shopintent.artifacts.integrity import seal
 from shopintent.artifacts.signature import FINGERPRINT_PARAMETER
 from shopintent.behavior import (
     EVENT_TYPES,
@@ -110,7 +111,15 @@ def write_small_release(root: ReleasesRoot, release_id: str = "r1") -> ReleaseFo
         behavior_fingerprint=tokenizer.fingerprint,
         text_embedding_size=TEXT_SIZE,
     )
-    manifest.save(folder.manifest)
+    for model in root.models(release_id):
+        (model / "1").mkdir(parents=True)
+        (model / "1" / "model.onnx").write_bytes(b"a graph that only fakes serve")
+        (model / "config.pbtxt").write_text(
+            f'name: "{model.name}"\nparameters {{ key: "{FINGERPRINT_PARAMETER}" '
+            f'value {{ string_value: "{tokenizer.fingerprint}" }} }}\n',
+            encoding="utf-8",
+        )
+    seal(root, manifest)
     root.set_current(release_id)
     return folder
 

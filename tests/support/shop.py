@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopintent.artifacts import IndexedProduct, Manifest, ReleaseFolder, write_products
-from shopintent.artifacts.signature import OPTIONAL_ANSWERS
+from shopintent.artifacts.manifest import FLOAT32, CodeVersion, DataWindow
+from shopintent.artifacts.signature import OPTIONAL_ANSWERS, intent_signature
 from shopintent.behavior import EVENT_TYPES, Product
 from shopintent.behavior.events import LEAVE
 
@@ -76,6 +77,20 @@ def manifest(n_products: int, size: int = EMBEDDING_SIZE, release_id: str = "r1"
         n_products=n_products,
         popularity=tuple(float(n_products - row) for row in range(n_products)),
         session_gap_s=1800,
+        parent=None,
+        data=DataWindow(1_750_000_000, 1_760_000_000, 1_760_000_001),
+        seeds=(7,),
+        code=CodeVersion("0.1.0", "0" * 40),
+        precision=FLOAT32,
+        signatures={
+            "intent": intent_signature(
+                n_actions=len(EVENT_TYPES) + 1, n_horizons=2, embedding_size=size
+            )
+        },
+        calibration=(),
+        metrics=(),
+        forced=None,
+        files=(),
     )
 
 

@@ -50,6 +50,7 @@ def test_all_files_of_a_release_lie_in_its_folder(root: ReleasesRoot) -> None:
     folder = root.release("r1")
     files = [
         folder.manifest,
+        folder.golden,
         folder.behavior_tokenizer,
         folder.text_tokenizer,
         folder.products,

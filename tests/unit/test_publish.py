@@ -25,6 +25,8 @@ from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
 from support.trained import RELEASE, Trained
 
+pytestmark = pytest.mark.releases
+
 
 @pytest.fixture
 def quick_export(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +51,9 @@ def inputs(trained: Trained) -> Inputs:
 
 
 def everything_in(root: Path) -> list[str]:
-    """Returns every file under the root, hidden ones too."""
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    """Returns every file under the root, hidden ones too, but for locks."""
+    found = (str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    return sorted(each for each in found if not each.endswith(".lock"))
 
 
 def test_a_release_is_whole_and_current(trained: Trained) -> None:
@@ -109,15 +112,28 @@ def test_products_carry_their_embedding_and_content(trained: Trained, inputs: In
 
 
 @pytest.mark.usefixtures("quick_export")
-def test_another_release_becomes_current_and_leaves_the_first(
+def test_the_first_release_serves_and_another_only_when_promoted(
     trained: Trained, tmp_path: Path
 ) -> None:
     root = ReleasesRoot(tmp_path / "releases")
-    for release_id in ("first", "second"):
-        publish(trained.run, trained.dataset, root, release_id, silent)
-        assert root.current() == release_id
-    assert root.release_ids() == ["first", "second"]
-    assert len(list(root.model_repository.iterdir())) == 6
+    first = publish(trained.run, trained.dataset, root, "first", silent)
+    second = publish(trained.run, trained.dataset, root, "second", silent)
+    assert (first.serving, second.serving, root.current()) == (True, False, "first")
+    assert (first.manifest.parent, second.manifest.parent) == (None, "first")
+    third = publish(trained.run, trained.dataset, root, "third", silent, promote=True)
+    assert (third.serving, root.current()) == (True, "third")
+    assert root.release_ids() == ["first", "second", "third"]
+    assert len(list(root.model_repository.iterdir())) == 9
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_the_first_release_does_not_serve_where_that_is_said(
+    trained: Trained, tmp_path: Path
+) -> None:
+    root = ReleasesRoot(tmp_path / "releases")
+    assert not publish(trained.run, trained.dataset, root, "a", silent, promote=False).serving
+    assert root.current() is None
+    assert root.release_ids() == ["a"]
 
 
 @pytest.mark.usefixtures("quick_export")
@@ -156,7 +172,7 @@ def test_a_failure_in_the_middle_leaves_nothing_and_the_same_id_can_be_given_aga
     assert root.release_ids() == ["first"]
 
     publish(trained.run, trained.dataset, root, "second", silent)
-    assert root.current() == "second"
+    assert root.release_ids() == ["first", "second"]
 
 
 def test_an_existing_release_is_never_replaced(trained: Trained) -> None:

@@ -72,10 +72,6 @@ class ReleasesRoot:
         """Returns the folder of a release; it need not exist."""
         return ReleaseFolder(self.path / "releases" / release_id)
 
-    def model_folders(self, release_id: str) -> list[Path]:
-        """Returns the folders of a release's Triton models; they need not exist."""
-        return [self.model_repository / name for name in models(release_id)]
-
     def release_ids(self) -> list[str]:
         """Returns the ids of all complete releases, in order of name."""
         found = (self.path / "releases").glob("*/manifest.json")
@@ -83,8 +79,7 @@ class ReleasesRoot:
 
     def models(self, release_id: str) -> list[Path]:
         """Returns the folders of a release in the model repository; they need not exist."""
-        named = (intent_model, text_encoder_model, product_encoder_model)
-        return [self.model_repository / name(release_id) for name in named]
+        return [self.model_repository / name for name in models(release_id)]
 
     def forget(self, release_id: str) -> None:
         """Makes a release one that does not exist, at once; its files are still there."""

@@ -217,33 +217,60 @@ def evaluate(
 @explained
 def publish(
     run: Annotated[Path, typer.Argument(help="A training run, from `train`.")],
-    to: Annotated[Path, typer.Option(help="The releases root, where the server looks.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="The releases root, where the server looks: a folder, or a URL such as "
+            "s3://bucket/shop (needs `shopintent[s3]`) or gs://bucket/shop (`shopintent[gcs]`)."
+        ),
+    ],
     release: Annotated[
         str | None, typer.Option(help="An id of a-z, 0-9 and '-'. Default: by time and tokenizer.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A prepared dataset. Default: the one it was trained on.")
     ] = None,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote",
+            help="Whether all traffic goes to it at once. Default: only to a root's first release.",
+        ),
+    ] = None,
+    force: Annotated[
+        str | None,
+        typer.Option(help="Publish although gates fail; the reason, which the release keeps."),
+    ] = None,
 ) -> None:
-    """Turn a run into a release: Triton model repository, product collection and manifest.
+    """Turn a run into a release: models, tokenizers, product vectors and golden requests.
 
-    All or nothing; an existing release never changes. The exported graphs are compared with the
-    network first. The release becomes the current one, which a server takes at its next start.
+    All or nothing; an existing release never changes. Exported graphs are compared with the
+    network, and what `evaluate` measured has to pass its gates. Every file is listed by hash in
+    the manifest, and verified before a server uses it.
     """
     from shopintent.trainer.data import Dataset
-    from shopintent.trainer.publish import new_release_id
+    from shopintent.trainer.publish import PublishError, new_release_id, publish_to_url
     from shopintent.trainer.publish import publish as publish_run
+    from shopintent.trainer.publish_report import summary
     from shopintent.trainer.run import Run
 
     opened = Run.open(run)
     dataset = Dataset.open(data or Path(opened.info.dataset))
+    release_id = release or new_release_id(opened)
     with progress_bars() as progress:
-        root, release_id = ReleasesRoot(to), release or new_release_id(opened)
-        manifest = publish_run(opened, dataset, root, release_id, progress)
-    console.print(
-        f"release [bold]{manifest.release_id}[/] with {manifest.n_products:,} products is in "
-        f"{escape(str(to))}"
-    )
+        if "://" in to:
+            if promote:
+                raise PublishError(
+                    "--promote needs a folder: a release in a store serves once a server that "
+                    "fetched it is told to, by `shopintent-server releases promote`"
+                )
+            published = publish_to_url(opened, dataset, to, release_id, progress, force=force)
+        else:
+            published = publish_run(
+                opened, dataset, ReleasesRoot(Path(to)), release_id, progress,
+                force=force, promote=promote,
+            )  # fmt: skip
+    console.print(summary(published, to))
 
 
 def main() -> None:

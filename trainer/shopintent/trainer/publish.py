@@ -1,25 +1,47 @@
-"""A run becomes a release: models, tokenizers, product collection and manifest, all or nothing."""
+"""A run becomes a release: models, tokenizers, product collection, golden requests and manifest.
+
+All or nothing: everything is written aside and checked first, and appears at once.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
+import polars as pl
 import torch
 
-from shopintent.artifacts import Manifest, ReleasesRoot, write_products
-from shopintent.artifacts.layout import RELEASE_ID, ReleaseFolder
+from shopintent.artifacts import Manifest, ReleaseError, ReleasesRoot, remote, write_products
+from shopintent.artifacts.golden import write_golden
+from shopintent.artifacts.integrity import seal
+from shopintent.artifacts.layout import RELEASE_ID
+from shopintent.artifacts.manifest import FLOAT32, DataWindow
+from shopintent.artifacts.metrics import MetricRow, failed_gates
+from shopintent.artifacts.placing import aside, place, refuse_existing
+from shopintent.artifacts.signature import (
+    Signature,
+    product_encoder_signature,
+    text_encoder_signature,
+)
 from shopintent.behavior.tokenizer import EMPTY_BEHAVIOR
 from shopintent.trainer import text
+from shopintent.trainer.code_version import code_version
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.export import MODEL_FILE, MODEL_VERSION, ServedIntent, export_models
+from shopintent.trainer.export import (
+    MODEL_FILE,
+    MODEL_VERSION,
+    ServedIntent,
+    export_models,
+    intent_signature,
+)
+from shopintent.trainer.gates import calibration_of, measured
+from shopintent.trainer.golden import make_golden
 from shopintent.trainer.predict import embed_products
 from shopintent.trainer.run import Run
 from shopintent.trainer.splits import known_before
@@ -29,13 +51,21 @@ from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
 N_POPULAR = 1_000
 N_CHECKED = 64
 CHECKED_ROWS = 100_000
-"""How many events of the log are read for it."""
+"""How many events of the log are read for it, and for golden requests."""
 TOLERANCE = 1e-4
 """How far the exported graph may be from the trained network."""
 
 
 class PublishError(ValueError):
     """A run cannot be published; nothing was written. The message says why."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published, and whether it serves now."""
+
+    manifest: Manifest
+    serving: bool
 
 
 def new_release_id(run: Run) -> str:
@@ -45,21 +75,108 @@ def new_release_id(run: Run) -> str:
 
 
 def publish(
-    run: Run, dataset: Dataset, root: ReleasesRoot, release_id: str, on_progress: Progress
-) -> Manifest:
-    """Writes the release under the root and makes it the current one.
+    run: Run,
+    dataset: Dataset,
+    root: ReleasesRoot,
+    release_id: str,
+    on_progress: Progress,
+    *,
+    force: str | None = None,
+    promote: bool | None = None,
+) -> Published:
+    """Writes the release under the root.
 
-    Everything is written aside and checked first. Models are moved into the repository before the
-    release folder appears and `current` is replaced last, so that a reader never sees half a
-    release.
+    The first release of a root serves at once, any other when it is promoted; `promote` says
+    otherwise. `force` is why it is published although gates fail, and stands in the manifest.
+    Raises PublishError.
     """
-    folder = root.release(release_id)
+    check_id(release_id)
+    try:
+        refuse_existing(root, release_id)
+        metrics = gated(run, force)
+        with aside(root) as written:
+            parent = root.current()
+            manifest = write_release(
+                run, dataset, written, release_id, on_progress,
+                metrics=metrics, parent=parent, force=force,
+            )  # fmt: skip
+            on_progress("placing the release", 0, 1)
+            place(written, root, release_id)
+            on_progress("placing the release", 1, 1)
+    except (OSError, ReleaseError) as error:
+        raise PublishError(f"{error}; nothing was published") from error
+    return Published(manifest, give_traffic(root, release_id, promote))
+
+
+def publish_to_url(
+    run: Run,
+    dataset: Dataset,
+    url: str,
+    release_id: str,
+    on_progress: Progress,
+    *,
+    force: str | None = None,
+) -> Published:
+    """Writes the release to a folder or object store that fsspec knows; traffic is left alone.
+
+    Raises PublishError.
+    """
+    check_id(release_id)
+    try:
+        remote.refuse_existing(url, release_id)
+        metrics = gated(run, force)
+        with TemporaryDirectory(prefix="shopintent-publish-") as folder:
+            written = ReleasesRoot(Path(folder))
+            manifest = write_release(
+                run, dataset, written, release_id, on_progress,
+                metrics=metrics, parent=None, force=force,
+            )  # fmt: skip
+            remote.upload(written, release_id, url, on_progress)
+    except (OSError, ReleaseError) as error:
+        raise PublishError(f"{error}; nothing was published") from error
+    return Published(manifest, serving=False)
+
+
+def check_id(release_id: str) -> None:
+    """Raises PublishError unless it may be the id of a release."""
     if not RELEASE_ID.fullmatch(release_id):
         raise PublishError(
             f"{release_id!r} is no release id: use up to 63 of a-z, 0-9 and '-', such as 'spring-2'"
         )
-    if folder.path.exists():
-        raise PublishError(f"{folder.path} exists: a release never changes, give another id")
+
+
+def gated(run: Run, force: str | None) -> tuple[MetricRow, ...]:
+    """Returns what the run's evaluation measured. Raises PublishError where a gate fails.
+
+    A run that was not evaluated passes, and its manifest says that it has no metrics.
+    """
+    if force is not None and not force.strip():
+        raise PublishError("--force needs a reason, which the release keeps")
+    metrics = measured(run)
+    failures = failed_gates(metrics)
+    if failures and force is None:
+        raise PublishError(
+            f"the evaluation of {run.folder} speaks against it: {'; '.join(failures)}. Train "
+            'again, or publish with --force "why", which the release keeps'
+        )
+    return metrics
+
+
+def write_release(
+    run: Run,
+    dataset: Dataset,
+    root: ReleasesRoot,
+    release_id: str,
+    on_progress: Progress,
+    *,
+    metrics: tuple[MetricRow, ...],
+    parent: str | None,
+    force: str | None,
+) -> Manifest:
+    """Writes everything of a release into a root that nobody reads; the manifest comes last.
+
+    The exported graphs are compared with the network first.
+    """
     encoder = TextEncoder.open(run.folder)
     catalog = load_catalog(dataset, known_before(run.info.cut_time))
     inputs = load_inputs(
@@ -71,6 +188,21 @@ def publish(
         on_progress,
         first_rows=CHECKED_ROWS,
     )
+    folder = root.release(release_id)
+    folder.path.mkdir(parents=True)
+    root.model_repository.mkdir()
+    on_progress("exporting models", 0, 1)
+    models = export_models(run, release_id, root.model_repository)
+    check_export(run, inputs, models[0] / str(MODEL_VERSION) / MODEL_FILE)
+    on_progress("exporting models", 1, 1)
+    embeddings = embed_products(run.network, run.tokenizer, inputs, on_progress)
+    write_products(folder, catalog.products, embeddings, inputs.content)
+    run.tokenizer.save(folder.behavior_tokenizer)
+    shutil.copyfile(run.folder / text.TOKENIZER_FILE, folder.text_tokenizer)
+    on_progress("asking golden requests", 0, 1)
+    golden = make_golden(run, inputs, catalog.products, encoder.tokenizer, models)
+    write_golden(folder.golden, golden)
+    on_progress("asking golden requests", 1, 1)
     n_popular = min(N_POPULAR, len(catalog.products))
     manifest = Manifest(
         release_id=release_id,
@@ -85,39 +217,49 @@ def publish(
         n_products=len(catalog.products),
         popularity=tuple(catalog.popularity[:n_popular].tolist()),
         session_gap_s=run.info.model.session_gap_s,
+        parent=parent,
+        data=data_window(dataset, run.info.cut_time),
+        seeds=(run.info.config.seed,),
+        code=code_version(),
+        precision=FLOAT32,
+        signatures=signatures(run),
+        calibration=calibration_of(metrics),
+        metrics=metrics,
+        forced=force,
+        files=(),
     )
-    root.model_repository.mkdir(parents=True, exist_ok=True)
-    folder.path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".publish-", dir=root.path) as aside:
-        written = ReleaseFolder(Path(aside) / "release")
-        written.path.mkdir()
-        on_progress("exporting models", 0, 1)
-        models = export_models(run, release_id, Path(aside) / "models")
-        check_export(run, inputs, models[0] / str(MODEL_VERSION) / MODEL_FILE)
-        on_progress("exporting models", 1, 1)
-        embeddings = embed_products(run.network, run.tokenizer, inputs, on_progress)
-        write_products(written, catalog.products, embeddings, inputs.content)
-        run.tokenizer.save(written.behavior_tokenizer)
-        shutil.copyfile(run.folder / text.TOKENIZER_FILE, written.text_tokenizer)
-        manifest.save(written.manifest)
-        move_all(
-            [(each, root.model_repository / each.name) for each in models]
-            + [(written.path, folder.path)]
-        )
-    root.set_current(release_id)
-    return manifest
+    return seal(root, manifest, on_progress)
 
 
-def move_all(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Moves folders one after the other, all or none. Raises PublishError."""
-    with ExitStack() as undo:
-        for source, target in moves:
-            try:
-                source.rename(target)
-            except OSError as error:
-                raise PublishError(f"cannot write {target}: {error}") from error
-            undo.callback(shutil.rmtree, target)
-        undo.pop_all()
+def give_traffic(root: ReleasesRoot, release_id: str, promote: bool | None) -> bool:
+    """Has a new release serve, unless another one does; returns whether it serves now."""
+    serves = root.current() is None if promote is None else promote
+    if serves:
+        root.set_current(release_id, why="published")
+    return serves
+
+
+def data_window(dataset: Dataset, cut_time: int) -> DataWindow:
+    """Returns the part of the log that was learned from."""
+    times = dataset.events().filter(known_before(cut_time)).select("event_time")
+    first, last = (
+        times.select(pl.min("event_time").alias("first"), pl.max("event_time").alias("last"))
+        .collect()
+        .row(0)
+    )
+    return DataWindow(int(first), int(last), cut_time)
+
+
+def signatures(run: Run) -> dict[str, Signature]:
+    """Returns what each model reads and writes, by its name without the release id."""
+    model = run.info.model
+    return {
+        "intent": intent_signature(run),
+        "text_encoder": text_encoder_signature(text_embedding_size=model.text_embedding_size),
+        "product_encoder": product_encoder_signature(
+            text_embedding_size=model.text_embedding_size, embedding_size=model.d_model
+        ),
+    }
 
 
 @torch.no_grad()

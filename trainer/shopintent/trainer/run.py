@@ -4,6 +4,7 @@ and publish it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from shopintent.trainer.heads import HeadsConfig, IntentHeads
 from shopintent.trainer.model import IntentNetwork, ModelConfig
 
 FORMAT_VERSION = 2
+WEIGHTS, HEADS = "model.safetensors", "heads.safetensors"
 
 
 class RunError(ValueError):
@@ -55,8 +57,8 @@ class Run:
     def save(self) -> None:
         """Writes network, heads, tokenizer and info into the folder; run.json comes last."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.network.state_dict(), self.folder / "model.safetensors")
-        save_file(self.heads.state_dict(), self.folder / "heads.safetensors")
+        save_file(self.network.state_dict(), self.folder / WEIGHTS)
+        save_file(self.heads.state_dict(), self.folder / HEADS)
         self.tokenizer.save(self.folder / "behavior_tokenizer")
         content = {"format_version": FORMAT_VERSION, **asdict(self.info)}
         written = self.folder / ".run.json"
@@ -96,8 +98,22 @@ class Run:
             best_epoch=saved["best_epoch"],
         )
         network = IntentNetwork(info.model)
-        network.load_state_dict(load_file(folder / "model.safetensors"))
+        network.load_state_dict(load_file(folder / WEIGHTS))
         heads = IntentHeads(info.heads)
-        heads.restore(load_file(folder / "heads.safetensors"))
+        heads.restore(load_file(folder / HEADS))
         tokenizer = BehaviorTokenizer.load(folder / "behavior_tokenizer")
         return cls(folder, info, network.eval(), heads.eval(), tokenizer)
+
+
+def weights_digest(folder: Path) -> str:
+    """Returns what tells the weights in a run's folder from all others, for an evaluation to name.
+
+    Raises RunError when they are missing.
+    """
+    digest = hashlib.sha256()
+    try:
+        for name in (WEIGHTS, HEADS):
+            digest.update((folder / name).read_bytes())
+    except OSError as error:
+        raise RunError(f"{folder} is damaged ({error}): train again") from error
+    return digest.hexdigest()[:16]

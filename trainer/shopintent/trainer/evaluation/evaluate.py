@@ -44,7 +44,7 @@ from shopintent.trainer.evaluation.sections import Report
 from shopintent.trainer.export import ServedIntent
 from shopintent.trainer.predict import Predictions, ask, embed_products, predict
 from shopintent.trainer.prefixes import JUDGED_LENGTHS, Prefixes, visit_prefixes
-from shopintent.trainer.run import Run
+from shopintent.trainer.run import Run, weights_digest
 from shopintent.trainer.sequences import Sequences
 from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
@@ -405,6 +405,7 @@ def protocol(
         "ties": TIE_ORDER,
         "ranking": notes,
         "seed": run.info.config.seed,
+        "run": weights_digest(run.folder),
         "intervals": bootstrap.describe(),
     }
 
