@@ -27,8 +27,8 @@ from shopintent.artifacts import (
     signature,
     write_products,
 )
-from shopintent.artifacts.routing import Routing
 from shopintent.artifacts.integrity import seal
+from shopintent.artifacts.routing import Routing
 from shopintent.artifacts.signature import FINGERPRINT_PARAMETER
 from shopintent.behavior import (
     EVENT_TYPES,
