@@ -112,9 +112,17 @@ def is_serving(address: str) -> bool:
 
 @contextmanager
 def triton(
-    releases: ReleasesRoot, release_id: str, logs: Path, *, grpc_port: int = 0
+    releases: ReleasesRoot,
+    release_id: str,
+    logs: Path,
+    *,
+    grpc_port: int = 0,
+    model_control_key: str = "",
 ) -> Iterator[tuple[Process, str]]:
-    """Runs the embedded Triton with the models of a release; yields it and its gRPC address."""
+    """Runs the embedded Triton with the models of a release; yields it and its gRPC address.
+
+    Without a key it makes one, which `model_control_key` tells.
+    """
     models = [
         named(release_id) for named in (intent_model, text_encoder_model, product_encoder_model)
     ]
@@ -128,7 +136,8 @@ def triton(
         f"--grpc-port={grpc_port}",
         f"--ready-file={fresh(logs / 'triton.json')}",
     ]
-    with running("Triton", command, logs / "triton.log", folder=ROOT) as process:
+    secrets = {"SHOPINTENT_TRITON_MODEL_CONTROL_KEY": model_control_key}
+    with running("Triton", command, logs / "triton.log", folder=ROOT, secrets=secrets) as process:
         process.wait_until((logs / "triton.json").exists)
         yield process, json.loads((logs / "triton.json").read_text(encoding="utf-8"))["grpc"]
 
