@@ -3,14 +3,20 @@
 Products of the release carry their content in the tokenizer. Only what training never saw is
 looked up: products in the index, search queries in the text encoder. Both are cached, and what
 does not come in time is left out and named.
+
+The tokens of a history are kept with it: they are computed when its last event is tracked, and a
+prediction finds them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +29,9 @@ from shopintent.server.errors import IndexUnavailable, ModelUnavailable, Release
 from shopintent.server.index import ProductIndex
 from shopintent.server.inference import ContentEncoder
 from shopintent.server.releases import Component, ReleaseMonitor
+from shopintent.server.sessions import History
+
+_event_time = attrgetter("event_time")
 
 
 class Degraded(StrEnum):
@@ -39,6 +48,8 @@ class HydratedBehavior:
 
     behavior: Behavior
     """At most the tokenizer's `max_events` events, not padded."""
+    newest_event_time: int
+    """Of the last event, in unix seconds; 0 without events."""
     degraded: frozenset[Degraded]
     """What had to be left out."""
 
@@ -48,6 +59,16 @@ class _CatalogEntry:
     """What the index said of a product; no content when it does not hold the product."""
 
     content: NDArray[np.int32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A behavior that needs nothing left out, and until when it may be used."""
+
+    hydrated: HydratedBehavior
+    writes: int
+    """Of the catalog that were seen when it was made."""
+    ends_at: float
 
 
 class Hydrator:
@@ -76,14 +97,28 @@ class Hydrator:
         )
         # The codes of a query never change inside a release.
         self._query_codes: LruCache[str, NDArray[np.int32]] = LruCache(max_entries=max_cached)
+        # As old as a product may be: a history may hold products of which others write.
+        self._max_age_s = max_age_s
+        self._writes = 0
+        self._held: WeakKeyDictionary[History, _Held] = WeakKeyDictionary()
 
-    async def hydrate(self, events: Sequence[Event], *, timeout_s: float) -> HydratedBehavior:
-        """Returns the behavior of events; never fails for what can not be looked up."""
-        newest = sorted(events, key=lambda event: event.event_time)[-self._tokenizer.max_events :]
+    async def hydrate(self, history: History, *, timeout_s: float) -> HydratedBehavior:
+        """Returns the behavior of a history; never fails for what can not be looked up."""
+        held = self._held.get(history)
+        if held and held.writes == self._writes and time.monotonic() < held.ends_at:
+            return held.hydrated
+        writes, started = self._writes, time.monotonic()
+        hydrated = await self._hydrate(history.events, timeout_s)
+        if not hydrated.degraded:
+            self._held[history] = _Held(hydrated, writes, started + self._max_age_s)
+        return hydrated
+
+    async def _hydrate(self, events: Sequence[Event], timeout_s: float) -> HydratedBehavior:
+        newest = sorted(events, key=_event_time)[-self._tokenizer.max_events :]
         unseen = {e.product_id for e in newest if e.event_type != SEARCH and self._is_unseen(e)}
         queries = {event.search_query for event in newest if event.event_type == SEARCH}
-        (entries, index_answered), (codes, encoder_answered) = await asyncio.gather(
-            self._look_up(unseen, timeout_s), self._encode_queries(queries, timeout_s)
+        (entries, index_answered), (codes, encoder_answered) = await self._look_up_both(
+            unseen, queries, timeout_s
         )
         content = {key: entry.content for key, entry in entries.items()}
         behavior = self._tokenizer.encode(
@@ -97,6 +132,7 @@ class Hydrator:
         }
         return HydratedBehavior(
             behavior=behavior,
+            newest_event_time=newest[-1].event_time if newest else 0,
             degraded=frozenset(reason for reason, missing in left_out.items() if missing),
         )
 
@@ -108,18 +144,29 @@ class Hydrator:
         """
         product_ids = list(dict.fromkeys(e.product_id for e in events if e.product_id))
         queries = {event.search_query for event in events if event.event_type == SEARCH}
-        (entries, _), _ = await asyncio.gather(
-            self._look_up(set(product_ids), timeout_s), self._encode_queries(queries, timeout_s)
-        )
+        (entries, _), _ = await self._look_up_both(set(product_ids), queries, timeout_s)
         return [key for key in product_ids if key in entries and entries[key].content is None]
 
     def forget(self, product_ids: Sequence[str]) -> None:
         """Drops what is cached of products that were just written or deleted."""
+        self._writes += 1
         for product_id in product_ids:
             self._entries.discard(product_id)
 
     def _is_unseen(self, event: Event) -> bool:
         return self._tokenizer.products.lookup(event.product_id) == UNKNOWN
+
+    async def _look_up_both(
+        self, product_ids: set[str], queries: set[str], timeout_s: float
+    ) -> tuple[tuple[dict[str, _CatalogEntry], bool], tuple[dict[str, NDArray[np.int32]], bool]]:
+        """Returns what `_look_up` and `_encode_queries` do, both at once where both must wait."""
+        if not queries:
+            return await self._look_up(product_ids, timeout_s), ({}, True)
+        if not product_ids:
+            return ({}, True), await self._encode_queries(queries, timeout_s)
+        return await asyncio.gather(
+            self._look_up(product_ids, timeout_s), self._encode_queries(queries, timeout_s)
+        )
 
     async def _look_up(
         self, product_ids: set[str], timeout_s: float

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shopintent.artifacts import signature
-from shopintent.behavior import Behavior, Event
 from shopintent.server.deadlines import Deadline
-from shopintent.server.hydrate import Degraded, Hydrator
+from shopintent.server.hydrate import Degraded, HydratedBehavior, Hydrator
 from shopintent.server.inference import BehaviorModel
 from shopintent.server.releases import Component, Release, ReleaseMonitor
+from shopintent.server.sessions import History
 
 HYDRATE_SHARE = 0.3
 """Of the time left, what looking up unseen products and queries may take."""
@@ -22,7 +21,7 @@ class PredictedIntent:
     """What the model says, in the order of its columns."""
 
     next_actions: tuple[tuple[str, float], ...]
-    """Actions and their probabilities."""
+    """Actions and their probabilities, in the order of Manifest.actions."""
     purchases: tuple[tuple[int, float], ...]
     """Horizons in seconds, ascending, and the probability of a purchase within each."""
     visit_purchase: float | None
@@ -45,14 +44,17 @@ class IntentPredictor:
     hydrator: Hydrator
     monitor: ReleaseMonitor
 
-    async def predict(self, events: Sequence[Event], *, deadline: Deadline) -> PredictedIntent:
-        """Returns the intent behind the events. Raises ModelUnavailable or ReleaseMismatch."""
+    async def predict(self, history: History, *, deadline: Deadline) -> PredictedIntent:
+        """Returns the intent behind a history.
+
+        Raises ModelUnavailable, ReleaseMismatch or Overloaded.
+        """
         self.monitor.ensure_serving()
         self.monitor.ensure_up(Component.INTENT_MODEL)
-        hydrated = await self.hydrator.hydrate(events, timeout_s=deadline.share_s(HYDRATE_SHARE))
+        hydrated = await self.hydrator.hydrate(history, timeout_s=deadline.share_s(HYDRATE_SHARE))
         prediction = await self.model.predict(
             hydrated.behavior,
-            request_time=request_time(hydrated.behavior),
+            request_time=request_time(hydrated),
             timeout_s=deadline.share_s(),
         )
         manifest = self.release.manifest
@@ -70,6 +72,6 @@ class IntentPredictor:
         )
 
 
-def request_time(behavior: Behavior) -> int:
+def request_time(hydrated: HydratedBehavior) -> int:
     """Returns now in unix seconds; never before the newest event, whose clock may be ahead."""
-    return max(int(time.time()), int(behavior.event_times.max(initial=0)))
+    return max(int(time.time()), hydrated.newest_event_time)

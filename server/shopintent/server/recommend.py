@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from shopintent.behavior import Event
 from shopintent.server.deadlines import Deadline
 from shopintent.server.errors import IndexUnavailable, ModelUnavailable
 from shopintent.server.hydrate import Degraded, Hydrator
@@ -16,6 +15,7 @@ from shopintent.server.popular import PopularNow
 from shopintent.server.predict import request_time
 from shopintent.server.ranking import HOME, RankedProduct, RankWeights, rank
 from shopintent.server.releases import Component, ReleaseMonitor
+from shopintent.server.sessions import History
 
 # Of the time left when the stage starts; what remains serves the fallback, which waits for nothing.
 HYDRATE_SHARE = 0.25
@@ -30,12 +30,17 @@ POOL = 4
 class Query:
     """One call of Recommend."""
 
-    events: Sequence[Event]
-    """The visitor's behavior, tracked and recent; empty for a cold start."""
+    history: History
+    """The visitor's behavior, tracked and recent; without events for a cold start."""
     placement: str
     page_size: int
     product_filter: ProductFilter
     seen_products_included: bool = False
+
+    def without_seen(self) -> ProductFilter:
+        """Returns the filter that leaves out what the visitor has seen too."""
+        excluded = self.product_filter.excluded_product_ids | self.history.product_ids
+        return replace(self.product_filter, excluded_product_ids=excluded)
 
 
 class Source(StrEnum):
@@ -71,14 +76,9 @@ class Recommender:
     async def recommend(self, query: Query, *, deadline: Deadline) -> Answer:
         """Returns the page. Raises only what keeps the whole release from answering."""
         self.monitor.ensure_serving()
-        seen = frozenset(event.product_id for event in query.events if event.product_id)
-        excluded = query.product_filter.excluded_product_ids | (
-            frozenset() if query.seen_products_included else seen
-        )
-        query = replace(
-            query, product_filter=replace(query.product_filter, excluded_product_ids=excluded)
-        )
-        if not query.events:
+        if not query.seen_products_included and query.history.product_ids:
+            query = replace(query, product_filter=query.without_seen())
+        if not query.history.events:
             return self._popular(query, frozenset())
         try:
             return await self._personalized(query, deadline)
@@ -92,11 +92,11 @@ class Recommender:
         self.monitor.ensure_up(Component.INDEX)
         weights = self.weights.get(query.placement, self.weights[HOME])
         hydrated = await self.hydrator.hydrate(
-            query.events, timeout_s=deadline.share_s(HYDRATE_SHARE)
+            query.history, timeout_s=deadline.share_s(HYDRATE_SHARE)
         )
         prediction = await self.model.predict(
             hydrated.behavior,
-            request_time=request_time(hydrated.behavior),
+            request_time=request_time(hydrated),
             timeout_s=deadline.share_s(MODEL_SHARE),
         )
         candidates = await self.index.nearest(

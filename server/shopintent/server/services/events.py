@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from shopintent.server.deadlines import Deadline
+from shopintent.server.errors import StateUnavailable
 from shopintent.server.services import convert
 from shopintent.server.services.validation import check_track_events
 from shopintent.server.sessions import SessionStore
@@ -45,4 +47,8 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
         serving = self.traffic.release_for(visitor)
         with serving.in_flight:
             unknown = await serving.hydrator.warm(events, timeout_s=deadline.share_s(WARM_SHARE))
+            with suppress(StateUnavailable):
+                # Now and not when a prediction waits for it: the tokens of all that was done.
+                history = await self.sessions.recent(visitor)
+                await serving.hydrator.hydrate(history, timeout_s=deadline.share_s(WARM_SHARE))
         return pb.TrackEventsResponse(recorded_count=sum(new), unknown_product_ids=unknown)

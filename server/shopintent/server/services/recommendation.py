@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 from google.protobuf import duration_pb2
 
-from shopintent.behavior import Event
 from shopintent.server.deadlines import Deadline
 from shopintent.server.interceptors.request_id import current_request_id
 from shopintent.server.predict import PredictedIntent
@@ -20,7 +19,7 @@ from shopintent.server.releases import Release
 from shopintent.server.services import convert
 from shopintent.server.services.validation import check_predict_intent, check_recommend
 from shopintent.server.serving import ServingRelease
-from shopintent.server.sessions import EMPTY_HISTORY, SessionStore
+from shopintent.server.sessions import EMPTY_HISTORY, History, SessionStore
 from shopintent.server.traffic import Traffic
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1 import recommendation_service_pb2_grpc, user_event_pb2
@@ -50,10 +49,10 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         now = int(time.time())
         check_predict_intent(request, now=now)
         visitor = convert.visitor_key(request.visitor)
-        events = await self._behavior(visitor, request.recent_events, now)
+        history = await self._history(visitor, request.recent_events, now)
 
         async def predict(release: ServingRelease, by: Deadline) -> PredictedIntent:
-            intent = await release.predictor.predict(events, deadline=by)
+            intent = await release.predictor.predict(history, deadline=by)
             if self.traffic.is_comparing:
                 release.stats.count_intent(intent.next_actions)
             return intent
@@ -88,7 +87,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         check_recommend(request, now=now)
         visitor = convert.visitor_key(request.visitor)
         query = Query(
-            events=await self._behavior(visitor, request.recent_events, now),
+            history=await self._history(visitor, request.recent_events, now),
             placement=request.placement or HOME,
             page_size=min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE),
             product_filter=convert.filter_from_proto(request.filter),
@@ -113,13 +112,18 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
             degraded_reasons=convert.degraded_reasons(answer.degraded),
         )
 
-    async def _behavior(
+    async def _history(
         self, visitor: str, recent_events: Sequence[user_event_pb2.UserEvent], now: int
-    ) -> list[Event]:
-        """Returns the tracked events followed by the recent ones."""
-        history = await self.sessions.recent(visitor) if visitor else EMPTY_HISTORY
+    ) -> History:
+        """Returns the tracked events followed by the recent ones.
+
+        Without recent ones it is the store's own object, with which its tokens are kept.
+        """
+        tracked = await self.sessions.recent(visitor) if visitor else EMPTY_HISTORY
+        if not recent_events:
+            return tracked
         recent = [convert.tracked_event(each, received_at=now).event for each in recent_events]
-        return [*history.events, *recent]
+        return History((*tracked.events, *recent))
 
 
 def _model_info(release: Release, model_version: str) -> pb.ModelInfo:

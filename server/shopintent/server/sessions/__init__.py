@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from shopintent.behavior import Event
@@ -32,6 +33,11 @@ class History:
 
     events: tuple[Event, ...]
     """The newest events by time, oldest first."""
+
+    @cached_property
+    def product_ids(self) -> frozenset[str]:
+        """The products that the events are about."""
+        return frozenset(event.product_id for event in self.events if event.product_id)
 
 
 EMPTY_HISTORY = History(())
