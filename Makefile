@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto format lint lint-protos types test demo serve peers lock clean
+.PHONY: help setup proto format lint lint-protos types test demo serve bench peers lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ demo: setup ## Simulate a shop, train, serve, play a visit; or LOG=<path> MAPPIN
 
 serve: setup ## Keep the server of the last demo running
 	@$(BIN)/python -m deploy.demo serve
+
+bench: setup ## Measure serving; ARGS='--quick' for a first look, ARGS='--help' teaches
+	@$(BIN)/python -m deploy.bench $(ARGS)
 
 peers: setup ## Make .peers with RecTools and RecBole, which `benchmark` compares with
 	@$(BIN)/python -m deploy.peers

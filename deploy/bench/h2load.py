@@ -18,7 +18,6 @@ from itertools import count
 from pathlib import Path
 
 from deploy.bench.measured import LoadError, Report, read_log
-from deploy.triton.parent import ending_with_this_process
 
 PROCESSES = 8
 """At most."""
@@ -105,8 +104,9 @@ def running(
         *([f"--rps={share.rate:.4f}"] if share.rate else []),
         *(["--h1"] if http1 else []),
     ]
+    # It ends by itself when its time is up, even where this process is killed.
     popen = subprocess.Popen(
-        ending_with_this_process([find(), *options, url]),
+        [find(), *options, url],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

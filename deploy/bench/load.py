@@ -18,8 +18,19 @@ from pathlib import Path
 from deploy.bench import h2load
 from deploy.bench.measured import LoadError, Measured, measure
 
-__all__ = ["Load", "LoadError", "Measured", "Target", "grpc_target", "json_target", "offer"]
+__all__ = [
+    "Load",
+    "LoadError",
+    "Measured",
+    "Target",
+    "grpc_target",
+    "json_target",
+    "offer",
+    "unframed",
+]
 
+MESSAGE_PREFIX_BYTES = 5
+"""Before every gRPC message: whether it is compressed, and its length."""
 GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
 
 
@@ -87,6 +98,11 @@ def json_target(name: str, url: str, bodies: Sequence[bytes], *, answer: bytes =
 def grpc_frame(message: bytes) -> bytes:
     """Returns the message as gRPC sends it: uncompressed, its length before it."""
     return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def unframed(body: bytes) -> bytes:
+    """Returns the message of a body that `grpc_target` made."""
+    return body[MESSAGE_PREFIX_BYTES:]
 
 
 def offer(target: Target, load: Load) -> Measured:
