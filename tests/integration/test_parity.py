@@ -31,6 +31,7 @@ from shopintent.behavior.tokenizer import EMPTY_BEHAVIOR, PRODUCT_FIELDS
 from shopintent.behavior.vocabulary import UNKNOWN
 from shopintent.server import predict as served_predict
 from shopintent.server.app import App
+from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.config import Config, read_placements
 from shopintent.server.index.edge import EdgeProductIndex
 from shopintent.server.inference import Prediction
@@ -312,7 +313,8 @@ async def serving(release: Release, triton: str, folder: Path) -> AsyncIterator[
         )
         opened = serve_release(config, release, backends, read_placements(None), index.close)
         traffic = Traffic(opened, Routing(release.release_id))
-        app = App(config, InMemorySessions(max_events=200), traffic)
+        journal = CatalogJournal.open(folder / "catalog.sqlite")
+        app = App(config, InMemorySessions(max_events=200), journal, traffic)
         port = await app.start()
         await app.check()
         try:
@@ -326,6 +328,7 @@ async def serving(release: Release, triton: str, folder: Path) -> AsyncIterator[
         finally:
             await app.stop()
             await traffic.close()
+            await journal.close()
 
 
 def to_proto(row: dict[str, Any]) -> UserEvent:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -41,6 +42,7 @@ from shopintent.behavior.codebook import ContentCodebook
 from shopintent.behavior.products import category_and_ancestors
 from shopintent.behavior.vocabulary import FIRST
 from shopintent.server.app import App
+from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.config import Config, read_placements
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference import ModelDescription, Prediction
@@ -247,6 +249,7 @@ class Outside:
     encoder: FakeContentEncoder
     repository: FakeRepository
     index: FakeProductIndex
+    journal: CatalogJournal
     sessions: InMemorySessions = field(default_factory=InMemorySessions)
 
 
@@ -269,6 +272,7 @@ def make_outside(folder: Path, release_id: str = "r1") -> Outside:
         encoder=FakeContentEncoder(),
         repository=FakeRepository(release),
         index=FakeProductIndex(products, embedding_size=release.manifest.embedding_size),
+        journal=CatalogJournal.open(folder / "state" / "catalog.sqlite"),
     )
 
 
@@ -315,7 +319,8 @@ def open_release(config: Config, outside: Outside) -> ServingRelease:
 def app_of(config: Config, outside: Outside) -> App:
     """Returns the server of one release that asks the fakes."""
     release = open_release(config, outside)
-    return App(config, outside.sessions, Traffic(release, Routing(release.release_id)))
+    traffic = Traffic(release, Routing(release.release_id))
+    return App(config, outside.sessions, outside.journal, traffic)
 
 
 @asynccontextmanager
@@ -326,10 +331,14 @@ async def serving(outside: Outside, **options: Any) -> AsyncIterator[Served]:
 
 
 @asynccontextmanager
-async def served_by(traffic: Traffic) -> AsyncIterator[Stubs]:
+async def served_by(
+    traffic: Traffic, journal: CatalogJournal | None = None
+) -> AsyncIterator[Stubs]:
     """Runs a server of several releases on a free port, checked once."""
-    async with running(App(config_of(), InMemorySessions(), traffic)) as channel_app:
-        yield Stubs(*channel_app)
+    with TemporaryDirectory() as folder:
+        journal = journal or CatalogJournal.open(Path(folder) / "catalog.sqlite")
+        async with running(App(config_of(), InMemorySessions(), journal, traffic)) as channel_app:
+            yield Stubs(*channel_app)
 
 
 def config_of(**options: Any) -> Config:

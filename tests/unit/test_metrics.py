@@ -168,7 +168,8 @@ async def test_calls_of_a_server_are_counted(tmp_path: Path) -> None:
     metrics = Metrics()
     outside, config = make_outside(tmp_path), config_of()
     release = open_release(config, outside)
-    app = App(config, outside.sessions, Traffic(release, Routing(release.release_id)), metrics)
+    traffic = Traffic(release, Routing(release.release_id))
+    app = App(config, outside.sessions, outside.journal, traffic, metrics)
     async with running(app) as (_, channel):
         stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
         await stub.Recommend(pb.RecommendRequest())

@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha import reflection
 
 from shopintent.artifacts import ReleasesRoot
 from shopintent.artifacts.routing import Routing
+from shopintent.server.catalog_journal import CatalogJournal
+from shopintent.server.catalog_writes import CatalogWriter, catch_up
 from shopintent.server.config import Config, state_folder
 from shopintent.server.errors import ShopIntentError
 from shopintent.server.listening import bind, grpc_server
@@ -32,6 +34,7 @@ from shopintent.server.services.catalog import CatalogService
 from shopintent.server.services.events import EventService
 from shopintent.server.services.health import SERVICES, publish_health
 from shopintent.server.services.recommendation import RecommendationService
+from shopintent.server.serving import ServingRelease
 from shopintent.server.sessions import SessionStore
 from shopintent.server.sessions.memory import InMemorySessions
 from shopintent.server.sessions.sqlite import SqliteSessions
@@ -52,11 +55,13 @@ class App:
         self,
         config: Config,
         sessions: SessionStore,
+        journal: CatalogJournal,
         traffic: Traffic,
         metrics: Metrics | None = None,
     ) -> None:
         self._config = config
         self.traffic = traffic
+        self.catalog = CatalogWriter(journal, traffic)
         self._health = health_aio.HealthServicer()
         self._server = grpc_server(config, metrics)
         self._logged_serving = False
@@ -71,6 +76,7 @@ class App:
         self._background = [
             asyncio.create_task(self._watch_releases()),
             asyncio.create_task(self._refresh_popular()),
+            asyncio.create_task(self.catalog.follow()),
         ]
         return port
 
@@ -116,7 +122,7 @@ class App:
             EventService(sessions, traffic, config.answer_timeout_s), server
         )
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
-            CatalogService(traffic, config.catalog_timeout_s), server
+            CatalogService(traffic, self.catalog, config.catalog_timeout_s), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflected = (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)
@@ -135,18 +141,26 @@ async def serve(
     async with AsyncExitStack() as stack:
         opener = ReleaseOpener(config, await stack.enter_async_context(triton_channel(config)))
         root = ReleasesRoot(config.releases)
+        journal = CatalogJournal.open(state_folder(config) / "catalog.sqlite")
+        stack.push_async_callback(journal.close)
+
+        async def prove(release: ServingRelease) -> None:
+            await prove_ready(release, root)
+            # What was written since the release was made must not go back when it takes over.
+            await catch_up(release, journal)
+
         first = await opener.open(load_release(root, config.release))
         traffic = Traffic(
             first,
             Routing(first.release_id),
             open_release=opener.open_by_id,
-            prove=lambda release: prove_ready(release, root),
+            prove=prove,
             on_closed=lambda release: unload_unnamed(config, release),
         )
         stack.push_async_callback(traffic.close)
         sessions = _open_sessions(config)
         stack.push_async_callback(sessions.close)
-        app = App(config, sessions, traffic, metrics)
+        app = App(config, sessions, journal, traffic, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         port = await app.start()

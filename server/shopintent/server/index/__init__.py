@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,3 +79,15 @@ class ProductIndex(Protocol):
 
     async def close(self) -> None:
         """Releases connections and files; what was written is durable."""
+
+
+@runtime_checkable
+class RemembersChanges(Protocol):
+    """An index of one process alone, which knows how far it holds the catalog journal."""
+
+    @property
+    def applied_position(self) -> int:
+        """The last change of the journal that is known to be written; 0 for none."""
+
+    def mark_applied(self, position: int) -> None:
+        """Keeps the position of the last change written."""

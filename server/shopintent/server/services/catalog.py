@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from shopintent.server.catalog_writes import CatalogWriter
 from shopintent.server.deadlines import Deadline
 from shopintent.server.services import convert
 from shopintent.server.services.validation import check_product_id, check_update_products
@@ -20,6 +21,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     """Reads and writes the catalog; `timeout_s` is the most a call may take."""
 
     traffic: Traffic
+    writer: CatalogWriter
     timeout_s: float
 
     async def GetProduct(
@@ -39,7 +41,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         """Writes the fields that the mask names, all products or none."""
         deadline = Deadline.for_call(context.time_remaining(), at_most_s=self.timeout_s)
         check_update_products(request)
-        products = await self.traffic.serving.catalog.update(
+        products = await self.writer.update(
             [convert.product_from_proto(product) for product in request.products],
             convert.written_fields(request.update_mask.paths),
             deadline=deadline,
@@ -57,5 +59,5 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         """Deletes one product, or finds it gone already."""
         deadline = Deadline.for_call(context.time_remaining(), at_most_s=self.timeout_s)
         check_product_id(request.product_id)
-        await self.traffic.serving.catalog.delete(request.product_id, deadline=deadline)
+        await self.writer.delete(request.product_id, deadline=deadline)
         return pb.DeleteProductResponse()
