@@ -21,6 +21,7 @@ from shopintent.server.config import (
     read_config,
     read_placements,
     read_qdrant_api_key,
+    read_release_token,
     variable_of,
 )
 from shopintent.server.ranking import RankWeights
@@ -65,6 +66,7 @@ BAD_COMBINATIONS = {
     "TLS is off": {"SHOPINTENT_TLS_CLIENT_CA": "c"},
     "no URL": {"SHOPINTENT_INDEX": "qdrant"},
     "two keys": {"SHOPINTENT_QDRANT_API_KEY": "k", "SHOPINTENT_QDRANT_API_KEY_FILE": "f"},
+    "two tokens": {"SHOPINTENT_RELEASE_TOKEN": "t", "SHOPINTENT_RELEASE_TOKEN_FILE": "f"},
 }
 
 
@@ -91,6 +93,26 @@ def test_the_api_key_may_come_from_a_file(tmp_path: Path) -> None:
     assert read_qdrant_api_key(Config()) is None
     with pytest.raises(ConfigError, match="SHOPINTENT_QDRANT_API_KEY_FILE"):
         read_qdrant_api_key(Config(qdrant_api_key_file=tmp_path / "none"))
+
+
+def test_the_release_token_may_come_from_a_file(tmp_path: Path) -> None:
+    file, token = tmp_path / "token", "0123456789abcdef"
+    file.write_text(f"{token}\n")
+    assert read_release_token(Config(release_token_file=file)) == token
+    assert read_release_token(Config(release_token=token)) == token
+    assert read_release_token(Config()) is None
+    assert token not in repr(Config(release_token=token))
+
+
+@pytest.mark.parametrize("token", ["", "short", "with a space in it", "nicht-nur-ascii-ü"])
+def test_a_token_that_is_easily_guessed_or_cannot_be_sent_is_refused(
+    tmp_path: Path, token: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(token)
+    with pytest.raises(ConfigError, match="openssl rand") as raised:
+        read_release_token(Config(release_token_file=file))
+    assert not token or token not in str(raised.value)
 
 
 def test_placements_are_read_and_home_is_always_there(tmp_path: Path) -> None:

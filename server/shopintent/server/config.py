@@ -8,6 +8,7 @@ A flag wins over its variable, and a variable over the default. Everything is re
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -20,6 +21,8 @@ PREFIX = "SHOPINTENT_"
 INDEXES = ("edge", "qdrant")
 SESSIONS = ("sqlite", "memory")
 DURABILITIES = ("machine", "process")
+TOKEN = re.compile(r"[!-~]{16,512}")
+"""Printable ASCII, as metadata carries it."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -114,11 +117,26 @@ class Config:
     insecure: bool = _option(
         False, _boolean, "Listen without TLS on an address others can reach: true or false."
     )
+    release_token: str = _option(
+        "", str, "The token that callers of ReleaseService must send.", secret=True
+    )
+    release_token_file: Path | None = _option(
+        None,
+        Path,
+        "A file that holds the token that callers of ReleaseService must send. Without a token it "
+        "serves nobody.",
+    )
     reuse_port: bool = _option(
         False,
         _boolean,
         "Share the port with other server processes: true or false. They share sessions sqlite; of "
         "the indexes only qdrant can be shared.",
+    )
+    workers: int = _option(
+        1,
+        _number(int, 1),
+        "Server processes that answer on the one port, about one a core. More than 1 need sessions "
+        "sqlite.",
     )
     metrics_listen: str = _option(
         "",
@@ -269,12 +287,30 @@ def read_config(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> 
 
 def read_qdrant_api_key(config: Config) -> str | None:
     """Returns the API key from the variable or the file; None when there is none."""
-    if config.qdrant_api_key_file is None:
-        return config.qdrant_api_key or None
+    return _secret(config.qdrant_api_key, config.qdrant_api_key_file, "QDRANT_API_KEY")
+
+
+def read_release_token(config: Config) -> str | None:
+    """Returns the token of ReleaseService from the variable or the file; None when there is none.
+
+    Raises ConfigError for one that is easily guessed or cannot be sent.
+    """
+    token = _secret(config.release_token, config.release_token_file, "RELEASE_TOKEN")
+    if token is not None and not TOKEN.fullmatch(token):
+        raise ConfigError(
+            "SHOPINTENT_RELEASE_TOKEN is no token: use 16 to 512 letters, digits and signs without "
+            "spaces, such as `openssl rand -hex 32` makes"
+        )
+    return token
+
+
+def _secret(text: str, file: Path | None, name: str) -> str | None:
+    if file is None:
+        return text or None
     try:
-        return config.qdrant_api_key_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"SHOPINTENT_QDRANT_API_KEY_FILE cannot be read: {error}") from error
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{PREFIX}{name}_FILE cannot be read: {error}") from error
 
 
 def read_placements(path: Path | None) -> dict[str, RankWeights]:
@@ -317,11 +353,25 @@ def _check(config: Config) -> None:
             "SHOPINTENT_TLS_CLIENT_CA needs TLS: set SHOPINTENT_TLS_CERTIFICATE and "
             "SHOPINTENT_TLS_PRIVATE_KEY too"
         )
+    if config.workers > 1 and config.sessions == "memory":
+        raise ConfigError(
+            "SHOPINTENT_SESSIONS is memory, which workers can not share: set it to sqlite, or "
+            "SHOPINTENT_WORKERS to 1"
+        )
+    if config.workers > 1 and config.listen.startswith("unix:"):
+        raise ConfigError(
+            "SHOPINTENT_LISTEN is a file, which workers can not share: listen on a port, or set "
+            "SHOPINTENT_WORKERS to 1"
+        )
     if config.index == "qdrant" and not config.qdrant_url:
         raise ConfigError("SHOPINTENT_QDRANT_URL is required when SHOPINTENT_INDEX is qdrant")
     if config.qdrant_api_key and config.qdrant_api_key_file:
         raise ConfigError(
             "set only one of SHOPINTENT_QDRANT_API_KEY and SHOPINTENT_QDRANT_API_KEY_FILE"
+        )
+    if config.release_token and config.release_token_file:
+        raise ConfigError(
+            "set only one of SHOPINTENT_RELEASE_TOKEN and SHOPINTENT_RELEASE_TOKEN_FILE"
         )
 
 
