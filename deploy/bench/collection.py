@@ -21,6 +21,7 @@ from shopintent.artifacts import (
     read_products,
     write_products,
 )
+from shopintent.artifacts.integrity import seal
 from shopintent.behavior import Product
 
 NOISE = 0.35
@@ -59,9 +60,8 @@ def sized_release(source: ReleasesRoot, n_products: int, folder: Path) -> Releas
     collection = grown(list(read_products(source.release(release_id))), n_products)
     write_products(copied, collection.products, collection.embeddings, collection.content)
     manifest = Manifest.load(copied.manifest)
-    replace(manifest, n_products=n_products, popularity=manifest.popularity[:n_products]).save(
-        copied.manifest
-    )
+    popularity = manifest.popularity[:n_products]
+    seal(root, replace(manifest, n_products=n_products, popularity=popularity))
     root.set_current(release_id)
     (root.path / COMPLETE).touch()
     return root
