@@ -208,6 +208,9 @@ async def test_workers_open_copies_of_one_build_and_write_to_their_own(
     tmp_path: Path, release: ReleaseFolder, manifest: Manifest
 ) -> None:
     built: list[int] = []
+    EdgeProductIndex.build(
+        tmp_path, release, manifest, on_progress=lambda done, _: built.append(done)
+    )
     workers = [
         EdgeProductIndex.open(
             tmp_path,

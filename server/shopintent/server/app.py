@@ -130,16 +130,22 @@ class App:
 
 
 async def serve(
-    config: Config, metrics: Metrics, on_listening: Callable[[str, str], None] | None = None
+    config: Config,
+    metrics: Metrics,
+    on_listening: Callable[[str, str], None] | None = None,
+    *,
+    worker: int = 0,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Raises ConfigError and ReleaseError.
 
-    `on_listening` is told the address and the id of the serving release.
+    `on_listening` is told the address and the id of the serving release. Of several processes that
+    serve together each is another `worker`, counted from 0.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        opener = ReleaseOpener(config, await stack.enter_async_context(triton_channel(config)))
+        triton = await stack.enter_async_context(triton_channel(config))
+        opener = ReleaseOpener(config, triton, worker)
         root = ReleasesRoot(config.releases)
         journal = CatalogJournal.open(state_folder(config) / "catalog.sqlite")
         stack.push_async_callback(journal.close)

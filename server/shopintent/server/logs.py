@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: int | None = None) -> None:
         super().__init__()
+        self._origin = {} if worker is None else {"worker": worker}
         self._second = -1
         self._second_text = ""
 
@@ -23,6 +24,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._origin,
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
@@ -42,10 +44,10 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 """json.dumps makes an encoder for every call that does not want ASCII."""
 
 
-def log_to_stderr(level: str) -> None:
-    """Sends every log of the process to stderr as JSON lines."""
+def log_to_stderr(level: str, *, worker: int | None = None) -> None:
+    """Sends every log of the process to stderr as JSON lines, with the number of the worker."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # No line tells these, and finding them out is half of what a record costs (Python's logging
     # HOWTO, "Optimization").

@@ -15,9 +15,14 @@ from tokenizers import Tokenizer
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot, layout
 from shopintent.server.config import Config, read_placements, read_qdrant_api_key
-from shopintent.server.index import ProductIndex
+from shopintent.server.index import ProductIndex, edge_files
 from shopintent.server.index.edge import EdgeProductIndex
-from shopintent.server.index.qdrant import QdrantProductIndex, connect, load_collection
+from shopintent.server.index.qdrant import (
+    QdrantProductIndex,
+    connect,
+    delete_collection,
+    load_collection,
+)
 from shopintent.server.inference.triton import (
     CHANNEL_OPTIONS,
     TritonBehaviorModel,
@@ -40,8 +45,9 @@ def triton_channel(config: Config) -> grpc.aio.Channel:
 class ReleaseOpener:
     """Opens releases of the releases root with Triton and the configured index."""
 
-    def __init__(self, config: Config, triton: grpc.aio.Channel) -> None:
+    def __init__(self, config: Config, triton: grpc.aio.Channel, worker: int = 0) -> None:
         self._config = config
+        self._worker = worker
         self._triton = triton
         self._repository = TritonRepository(triton, config.triton_model_control_key or None)
         self._weights = read_placements(config.placements)
@@ -54,7 +60,7 @@ class ReleaseOpener:
     async def open(self, release: Release) -> ServingRelease:
         """Opens a release; it is not verified yet. Raises ReleaseError and IndexUnavailable."""
         text_tokenizer = _read_text_tokenizer(release.folder.text_tokenizer)
-        index = await _open_index(self._config, release)
+        index = await _open_index(self._config, release, self._worker)
         manifest = release.manifest
         backends = Backends(
             model=TritonBehaviorModel(
@@ -86,19 +92,17 @@ class ReleaseOpener:
             await self._repository.unload(model_name, timeout_s=UNLOAD_TIMEOUT_S)
 
 
-async def _open_index(config: Config, release: Release) -> ProductIndex:
+async def _open_index(config: Config, release: Release, worker: int) -> ProductIndex:
     if config.index == "edge":
         logger.info("opening the index", extra={"fields": {"release": release.release_id}})
-        return await asyncio.to_thread(_open_edge, config, release, None)
+        path, folder, manifest = _index_path(config), release.folder, release.manifest
+        return await asyncio.to_thread(EdgeProductIndex.open, path, folder, manifest, worker=worker)
     client = connect(config.qdrant_url, api_key=read_qdrant_api_key(config))
     return QdrantProductIndex(client, release.manifest)
 
 
-def _open_edge(
-    config: Config, release: Release, on_progress: Callable[[int, int], None] | None
-) -> EdgeProductIndex:
-    path = config.index_path or config.releases / "index"
-    return EdgeProductIndex.open(path, release.folder, release.manifest, on_progress=on_progress)
+def _index_path(config: Config) -> Path:
+    return config.index_path or config.releases / "index"
 
 
 def _read_text_tokenizer(path: Path) -> Tokenizer:
@@ -115,8 +119,10 @@ async def load_index(config: Config, on_progress: Callable[[int, int], None]) ->
     """
     release = load_release(ReleasesRoot(config.releases), config.release)
     if config.index == "edge":
-        edge = await asyncio.to_thread(_open_edge, config, release, on_progress)
-        await edge.close()
+        path, folder, manifest = _index_path(config), release.folder, release.manifest
+        await asyncio.to_thread(
+            EdgeProductIndex.build, path, folder, manifest, on_progress=on_progress
+        )
         return release
     client = connect(config.qdrant_url, api_key=read_qdrant_api_key(config))
     try:
@@ -128,3 +134,12 @@ async def load_index(config: Config, on_progress: Callable[[int, int], None]) ->
 
 async def remove_collection(config: Config, release_id: str) -> None:
     """Deletes the product collection of a release from the configured index, if it is there."""
+    if config.index == "edge":
+        # Copies that other workers have open stay until they ask for the same.
+        await asyncio.to_thread(edge_files.remove, _index_path(config), release_id)
+        return
+    client = connect(config.qdrant_url, api_key=read_qdrant_api_key(config))
+    try:
+        await delete_collection(client, release_id)
+    finally:
+        await client.close()

@@ -77,9 +77,7 @@ class EdgeProductIndex:
         Raises ReleaseError when the release's products cannot be read, ReleaseMismatch when they
         do not fit the manifest and IndexUnavailable when another process is this worker.
         """
-        name = collection(manifest.release_id)
-        where = f"the folder {path / name}, which may be deleted to be built again"
-        with _as_unavailable(name, where):
+        with _as_unavailable(collection(manifest.release_id), _where(path, manifest)):
             folder = edge_files.open_worker_folder(
                 path, worker, release_folder, manifest, on_progress
             )
@@ -88,6 +86,18 @@ class EdgeProductIndex:
             except BaseException:
                 folder.lock.close()
                 raise
+
+    @staticmethod
+    def build(
+        path: Path,
+        release_folder: ReleaseFolder,
+        manifest: Manifest,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Builds the release's collection, which `open` only copies then; raises as it does."""
+        with _as_unavailable(collection(manifest.release_id), _where(path, manifest)):
+            edge_files.build(path, release_folder, manifest, on_progress)
 
     @property
     def applied_position(self) -> int:
@@ -301,6 +311,11 @@ class EdgeProductIndex:
 
 
 EVERYTHING = ProductFilter(out_of_stock_included=True)
+
+
+def _where(path: Path, manifest: Manifest) -> str:
+    folder = path / collection(manifest.release_id)
+    return f"the folder {folder}, which may be deleted to be built again"
 
 
 @contextmanager

@@ -140,6 +140,17 @@ def open_worker_folder(
         raise
 
 
+def build(
+    path: Path, release_folder: ReleaseFolder, manifest: Manifest, on_progress: OnProgress | None
+) -> None:
+    """Builds the release's collection, for workers to copy, when it is not there yet."""
+    home = path / collection(manifest.release_id)
+    home.mkdir(parents=True, exist_ok=True)
+    description = json.dumps(schema.description(manifest))
+    with _waiting_lock(home / "build.lock"):
+        _ensure_built(home, description, release_folder, manifest, on_progress)
+
+
 def remove(path: Path, release_id: str) -> bool:
     """Removes a release's collection but for copies that a process has open.
 
@@ -257,7 +268,7 @@ def _run_child(arguments: list[str], on_progress: OnProgress | None) -> None:
 
 def _child_command(arguments: list[str]) -> list[str]:
     module = "shopintent.server.index.edge_child"
-    return [sys.executable, "-m", module, str(os.getpid()), *arguments]
+    return [sys.executable, "-P", "-m", module, str(os.getpid()), *arguments]
 
 
 def _check_child(status: int | None, said: str) -> None:

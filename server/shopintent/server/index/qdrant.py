@@ -183,6 +183,13 @@ async def load_collection(
         raise ReleaseMismatch(manifest.release_id, name, why)
 
 
+async def delete_collection(client: AsyncQdrantClient, release_id: str) -> None:
+    """Deletes a release's collection, if it is there. Raises IndexUnavailable."""
+    name = collection(release_id)
+    async with _answer(name, CALL_TIMEOUT_S):
+        await client.delete_collection(name)
+
+
 async def _create(client: AsyncQdrantClient, name: str, manifest: Manifest) -> None:
     async with _answer(name, CALL_TIMEOUT_S):
         # One of an older release of this name, or of an older schema, may be in its place.
