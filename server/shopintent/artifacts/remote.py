@@ -57,13 +57,17 @@ def upload(local: ReleasesRoot, release_id: str, url: str, on_progress: Progress
     files, root = _open(url)
     paths = release_paths(local, release_id)
     progress = ByteProgress("uploading", sum(path.stat().st_size for path in paths), on_progress)
-    for path in [*paths, local.release(release_id).manifest]:
+    for path in paths:
         target = f"{root}/{path.relative_to(local.path).as_posix()}"
         files.makedirs(target.rpartition("/")[0], exist_ok=True)
         with path.open("rb") as source, files.open(target, "wb") as sink:
             while chunk := source.read(CHUNK):
                 sink.write(chunk)
                 progress.add(len(chunk))
+    # Stores write a file whole or not at all; folders do not, but move it so.
+    arriving = f"{_manifest(root, release_id)}.part"
+    files.pipe_file(arriving, local.release(release_id).manifest.read_bytes())
+    files.mv(arriving, _manifest(root, release_id))
 
 
 def fetch(
