@@ -147,15 +147,15 @@ async def serve(
         triton = await stack.enter_async_context(triton_channel(config))
         opener = ReleaseOpener(config, triton, worker)
         root = ReleasesRoot(config.releases)
-        journal = CatalogJournal.open(state_folder(config) / "catalog.sqlite")
-        stack.push_async_callback(journal.close)
+        first = await opener.open(load_release(root, config.release))
 
         async def prove(release: ServingRelease) -> None:
             await prove_ready(release, root)
             # What was written since the release was made must not go back when it takes over.
             await catch_up(release, journal)
 
-        first = await opener.open(load_release(root, config.release))
+        journal = CatalogJournal.open(state_folder(config) / "catalog.sqlite")
+        stack.push_async_callback(journal.close)
         traffic = Traffic(
             first,
             Routing(first.release_id),
