@@ -278,3 +278,10 @@ async def test_every_call_without_time_left_is_unavailable(held: Collection) -> 
 async def test_closing_twice_is_fine(held: Collection) -> None:
     await held.index.close()
     await held.index.close()
+
+
+async def test_an_index_at_rest_is_optimized_and_finds_what_an_exact_search_finds(
+    held: Collection,
+) -> None:
+    assert await held.index.is_optimized(timeout_s=TIMEOUT_S)
+    assert await held.index.recall(sample=10, k=10, timeout_s=TIMEOUT_S) >= 0.98

@@ -20,6 +20,8 @@ class FakeProductIndex:
         self.products = {indexed.product.product_id: indexed for indexed in products}
         self.embedding_size = embedding_size
         self.down = False
+        self.optimized = True
+        self.measured_recall = 1.0
 
     async def describe(self, *, timeout_s: float) -> CollectionInfo:
         self._answer(timeout_s)
@@ -55,6 +57,14 @@ class FakeProductIndex:
         self._answer(timeout_s)
         for product_id in product_ids:
             self.products.pop(product_id, None)
+
+    async def is_optimized(self, *, timeout_s: float) -> bool:
+        self._answer(timeout_s)
+        return self.optimized
+
+    async def recall(self, *, sample: int, k: int, timeout_s: float) -> float:
+        self._answer(timeout_s)
+        return self.measured_recall
 
     async def close(self) -> None:
         """Nothing to release."""

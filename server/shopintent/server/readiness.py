@@ -21,6 +21,11 @@ logger = logging.getLogger(__name__)
 
 GOLDEN_TIMEOUT_S = 10.0
 """For each golden request, asked beside the live ones."""
+SEARCH_TIMEOUT_S = 5.0
+OPTIMIZE_TIMEOUT_S, OPTIMIZE_POLL_S = 600.0, 0.2
+RECALL_SAMPLE, RECALL_K = 100, 50
+LEAST_RECALL = 0.98
+"""Of recall@50 against an exact search."""
 LOAD_TIMEOUT_S = 120.0
 """For each model: Triton reads it, makes a session and warms it up."""
 
@@ -28,8 +33,9 @@ LOAD_TIMEOUT_S = 120.0
 async def prove_ready(release: ServingRelease, root: ReleasesRoot) -> None:
     """Returns when an opened release may take traffic; raises ReleaseNotReady, saying why not.
 
-    Its files are those that were published, Triton serves its models, all parts fit each other, and
-    golden requests are answered as they were when it was published.
+    Its files are those that were published, Triton serves its models, all parts fit each other,
+    golden requests are answered as they were when it was published, and the index finds what is
+    near.
     """
     release_id = release.release_id
     try:
@@ -40,8 +46,14 @@ async def prove_ready(release: ServingRelease, root: ReleasesRoot) -> None:
         for component in Component:
             release.monitor.ensure_up(component)
         await answer_golden(release)
+        await check_search(release)
+    except ReleaseNotReady:
+        raise
     except (ReleaseError, ShopIntentError) as error:
         raise ReleaseNotReady(release_id, str(error)) from error
+    except TimeoutError as error:
+        why = f"its product index was not optimized within {OPTIMIZE_TIMEOUT_S:g} s"
+        raise ReleaseNotReady(release_id, why) from error
     logger.info("release %s is proved", release_id)
 
 
@@ -101,6 +113,25 @@ async def _wrong_contents(golden: Golden, release: ServingRelease) -> list[str]:
             golden.product_answers, {signature.PRODUCT_EMBEDDING: products}, golden.tolerances
         ),
     ]
+
+
+async def check_search(release: ServingRelease) -> None:
+    """Raises ReleaseNotReady unless the collection is optimized and finds what is near.
+
+    While optimizers work, queries are slow and their results differ from minute to minute.
+    """
+    index = release.backends.index
+    async with asyncio.timeout(OPTIMIZE_TIMEOUT_S):
+        # The optimizers tell nobody when they are done.
+        while not await index.is_optimized(timeout_s=SEARCH_TIMEOUT_S):  # noqa: ASYNC110
+            await asyncio.sleep(OPTIMIZE_POLL_S)
+    recall = await index.recall(sample=RECALL_SAMPLE, k=RECALL_K, timeout_s=SEARCH_TIMEOUT_S)
+    if recall < LEAST_RECALL:
+        raise ReleaseNotReady(
+            release.release_id,
+            f"the product index finds {recall:.1%} of the nearest products, it must be at least "
+            f"{LEAST_RECALL:.0%}; delete the collection and load it again",
+        )
 
 
 async def load_models(release: ServingRelease) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ class ProductFilter:
     out_of_stock_included: bool = False
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A product that may be recommended."""
 
     product: Product
@@ -76,6 +75,15 @@ class ProductIndex(Protocol):
 
     async def delete(self, product_ids: Sequence[str], *, timeout_s: float) -> None:
         """Deletes products; ids it does not hold are ignored. The next query sees it."""
+
+    async def is_optimized(self, *, timeout_s: float) -> bool:
+        """Returns whether the search graph holds everything and nothing works on it."""
+
+    async def recall(self, *, sample: int, k: int, timeout_s: float) -> float:
+        """Returns the share of the k truly nearest that queries find, in [0, 1].
+
+        Asks for the neighbors of `sample` products; `timeout_s` is for each query.
+        """
 
     async def close(self) -> None:
         """Releases connections and files; what was written is durable."""

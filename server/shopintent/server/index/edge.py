@@ -138,7 +138,7 @@ class EdgeProductIndex:
         with self._answer(timeout_s):
             return [self._candidates(points) for points in self._shard.query_batch(requests)]
 
-    async def recall(self, *, sample: int = 100, k: int = 50, timeout_s: float) -> float:
+    async def recall(self, *, sample: int, k: int, timeout_s: float) -> float:
         """Returns the share of the k truly nearest that queries find, in [0, 1].
 
         Asks for the neighbors of `sample` products; other calls are answered in between. An
@@ -165,6 +165,10 @@ class EdgeProductIndex:
     def indexed(self) -> bool:
         """Whether the search graph is up to date and nothing is being optimized."""
         return self._optimization is None and not self._worth_optimizing()
+
+    async def is_optimized(self, *, timeout_s: float) -> bool:
+        """Returns whether the search graph holds everything and nothing works on it."""
+        return self.indexed
 
     async def get(
         self, product_ids: Sequence[str], *, timeout_s: float

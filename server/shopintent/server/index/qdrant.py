@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -133,6 +134,45 @@ class QdrantProductIndex:
                     timeout=math.ceil(timeout_s),
                 )
                 _check_visible(deleted, self._collection)
+
+    async def is_optimized(self, *, timeout_s: float) -> bool:
+        """Returns whether Qdrant's optimizers are idle."""
+        async with _answer(self._collection, timeout_s):
+            info = await _collection_info(self._client, self._collection)
+        return info is not None and info.status == models.CollectionStatus.GREEN
+
+    async def recall(self, *, sample: int, k: int, timeout_s: float) -> float:
+        """Returns the share of the k truly nearest that queries find, in [0, 1]."""
+        async with _answer(self._collection, timeout_s):
+            # In order of ids, which are hashes: as good as random.
+            sampled, _ = await self._client.scroll(
+                self._collection,
+                limit=sample,
+                with_payload=False,
+                with_vectors=True,
+                timeout=math.ceil(timeout_s),
+            )
+        found = wanted = 0
+        for point in sampled:
+            near, nearest = [
+                await self._nearest_ids(point.vector, k, exact, timeout_s)
+                for exact in (False, True)
+            ]
+            found, wanted = found + len(near & nearest), wanted + len(nearest)
+        return found / wanted if wanted else 1.0
+
+    async def _nearest_ids(
+        self, vector: Any, limit: int, exact: bool, timeout_s: float
+    ) -> set[int | str | uuid.UUID]:
+        async with _answer(self._collection, timeout_s):
+            response = await self._client.query_points(
+                self._collection,
+                query=vector,
+                limit=limit,
+                search_params=models.SearchParams(exact=exact),
+                timeout=math.ceil(timeout_s),
+            )
+        return {point.id for point in response.points}
 
     async def close(self) -> None:
         """Closes the connections."""
