@@ -1,0 +1,117 @@
+"""The comparison: each contender alone on the machine, started anew in every round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from deploy.bench.load import Load, LoadError, Target, offer
+from deploy.bench.measured import Measured
+from deploy.bench.peers.contenders import Contender, Started
+from deploy.bench.progress import counting
+
+TUNED_AT = 64
+"""Calls in flight at which settings are chosen: where the ratios are told."""
+SETTLE_S = 2.0
+SETTLED = 1.1
+"""It has settled when it gets faster by no more than this."""
+MOST_SETTLING = 6
+START_S = 12.0
+"""About what starting, settling and ending take, for the bar."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured once a round."""
+
+    target: str
+    in_flight: int
+
+
+@dataclass(eq=False)
+class Found:
+    """What the rounds have found so far."""
+
+    cells: dict[Cell, list[Measured]] = field(default_factory=dict)
+    differences: dict[str, float] = field(default_factory=dict)
+    """By contender: how far its answers are off at most, relative to onnxruntime's."""
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    """By contender: at most, after load."""
+
+
+def tune(console: Console, tried: Sequence[Contender], seconds: float) -> list[float]:
+    """Returns how many calls a second each of the contenders answers."""
+    rates = []
+    with counting(console, "choosing settings", len(tried) * (START_S + seconds)) as tell:
+        for contender in tried:
+            tell(f"choosing settings: {contender.title}", 0.0)
+            with ready(contender) as started:
+                (target,) = started.targets
+                rates.append(offer(target, Load(TUNED_AT, duration_s=seconds)).rps)
+            tell("choosing settings", START_S + seconds)
+    return rates
+
+
+def measure_rounds(
+    console: Console,
+    contenders: Sequence[Contender],
+    in_flight: Sequence[int],
+    *,
+    n_rounds: int,
+    seconds: float,
+) -> Found:
+    """Returns everything that was measured, once a round; every other round goes backwards."""
+    found = Found()
+    takes_s = START_S + len(in_flight) * seconds
+    with counting(console, "comparing", n_rounds * len(contenders) * takes_s) as tell:
+        for number in range(n_rounds):
+            for contender in contenders if number % 2 == 0 else reversed(contenders):
+                doing = f"round {number + 1} of {n_rounds}: {contender.title}"
+                tell(doing, 0.0)
+                with ready(contender) as started:
+                    tell(doing, START_S)
+                    for target in started.targets:
+                        for calls in in_flight:
+                            measured = offer(target, Load(calls, duration_s=seconds))
+                            found.cells.setdefault(Cell(target.name, calls), []).append(measured)
+                    _note(found.memory_mb, contender.name, started.memory_mb())
+                    _note(found.differences, contender.name, started.verify())
+                tell(doing, takes_s - START_S)
+    return found
+
+
+def _note(greatest: dict[str, float], name: str, value: float) -> None:
+    greatest[name] = max(greatest.get(name, 0.0), value)
+
+
+@contextmanager
+def ready(contender: Contender) -> Iterator[Started]:
+    """Starts a contender, checks its answers, and lets it settle."""
+    with contender.start() as started:
+        started.verify()
+        for target in started.targets:
+            settle(target)
+        yield started
+
+
+def settle(target: Target, measure: Callable[[Target, Load], Measured] = offer) -> None:
+    """Offers load until it is answered no faster than before.
+
+    Some servers answer before all of their processes do. Raises LoadError when none is answered.
+    """
+    load, before = Load(TUNED_AT, duration_s=SETTLE_S, warm_up_s=0.0), 0.0
+    for _ in range(MOST_SETTLING):
+        try:
+            rps = measure(target, load).rps
+        except LoadError:
+            time.sleep(1.0)
+            continue
+        if rps <= before * SETTLED:
+            return
+        before = rps
+    if not before:
+        raise LoadError(f"{target.name} at {target.url} answers no load")

@@ -1,0 +1,151 @@
+"""What is compared, each behind one face: it starts, shows that it is right, and names targets."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from deploy.bench.load import Target, json_target
+from deploy.bench.machine import memory_mb
+from deploy.bench.peers import behaviors, running
+from deploy.bench.peers.behaviors import Model
+from deploy.bench.peers.peers import Json, Peer, Settings
+from deploy.bench.servers import serving
+from deploy.bench.targets import (
+    PREDICT_INTENT,
+    ask_predict_intent,
+    predict_intent_target,
+)
+from deploy.bench.verify import TOLERANCE, WrongAnswer, answer_bytes
+from deploy.bench.verify import difference as probability_difference
+from deploy.bench.visitors import Visitor, track
+from shopintent.artifacts import ReleasesRoot
+from shopintent.client import ShopIntentClient
+
+N_VERIFIED = 30
+N_PRODUCTS = 10_000
+"""Of our server's collection. PredictIntent does not read it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shop:
+    """What everybody is asked about."""
+
+    releases: ReleasesRoot
+    model: Model
+    visitors: Sequence[Visitor]
+    request_time: int
+    out: Path
+    """Where logs and collections are kept."""
+
+    def behaviors(self) -> list[Json]:
+        """Returns the behaviors of all visitors, as peers are asked about them."""
+        return [
+            self.model.behavior(visitor, request_time=self.request_time)
+            for visitor in self.visitors
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Started:
+    """A contender that serves."""
+
+    targets: Sequence[Target]
+    verify: Callable[[], float]
+    """Returns how far its answers are off; raises WrongAnswer when that is too far."""
+    memory_mb: Callable[[], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """What can be started, again and again."""
+
+    name: str
+    title: str
+    start: Callable[[], AbstractContextManager[Started]]
+
+
+def ourselves(shop: Shop, server_options: Sequence[str]) -> Contender:
+    """Returns Triton and our server in front of it, without any change for this benchmark."""
+
+    @contextmanager
+    def start() -> Iterator[Started]:
+        shop.out.mkdir(parents=True, exist_ok=True)
+        with (
+            # What visitors did in earlier rounds is not to be remembered.
+            TemporaryDirectory(prefix="state-", dir=shop.out) as state,
+            serving(
+                shop.releases,
+                [N_PRODUCTS],
+                shop.out,
+                server_options=(f"--state-path={Path(state).absolute()}", *server_options),
+                say=lambda _: None,
+            ) as servers,
+            ShopIntentClient(servers.by_size[N_PRODUCTS].address, insecure=True) as client,
+        ):
+            address = servers.by_size[N_PRODUCTS].address
+            track(client, shop.visitors)
+            n_bytes = answer_bytes(ask_predict_intent, client, shop.visitors[:N_VERIFIED])
+            targets = (
+                predict_intent_target(address, shop.visitors),
+                behaviors.with_events_target(address, shop.visitors),
+            )
+            processes = [servers.triton.popen.pid, servers.by_size[N_PRODUCTS].process.popen.pid]
+            yield Started(
+                targets=[replace(target, answer_bytes=n_bytes) for target in targets],
+                verify=lambda: _verify_ourselves(shop, client),
+                memory_mb=lambda: sum(map(memory_mb, processes)),
+            )
+
+    return Contender(PREDICT_INTENT, "shopintent", start)
+
+
+def _verify_ourselves(shop: Shop, client: ShopIntentClient) -> float:
+    return max(_verify_visitor(shop, client, each) for each in shop.visitors[:N_VERIFIED])
+
+
+def _verify_visitor(shop: Shop, client: ShopIntentClient, visitor: Visitor) -> float:
+    while True:
+        now = int(time.time())
+        answer = ask_predict_intent(client, visitor)
+        if int(time.time()) == now:
+            break
+    right = shop.model.outputs(shop.model.behavior(visitor, request_time=now))
+    found = probability_difference(answer, right, shop.model.manifest)
+    if not found <= TOLERANCE:
+        raise WrongAnswer(f"PredictIntent differs from onnxruntime by {found:g}")
+    return found
+
+
+def peer(shop: Shop, which: Peer, settings: Settings, python: Path) -> Contender:
+    """Returns a peer with some settings, in the environment that the Python belongs to."""
+    asked = shop.behaviors()
+    bodies = [json.dumps(which.request(each), separators=(",", ":")).encode() for each in asked]
+
+    @contextmanager
+    def start() -> Iterator[Started]:
+        log_file = shop.out / "logs" / "peers" / f"{which.name}.log"
+        with running.serving(
+            which, settings, python, shop.releases, log_file, behavior=asked[0]
+        ) as server:
+            yield Started(
+                targets=[json_target(which.name, server.url, bodies)],
+                verify=lambda: _verify_peer(shop, server, asked[:N_VERIFIED]),
+                memory_mb=lambda: memory_mb(server.process.popen.pid),
+            )
+
+    return Contender(which.name, which.title, start)
+
+
+def _verify_peer(shop: Shop, server: running.Server, asked: Sequence[Json]) -> float:
+    return max(
+        behaviors.difference(
+            server.peer.title, behaviors.said(server.ask(each)), shop.model.expected(each)
+        )
+        for each in asked
+    )
