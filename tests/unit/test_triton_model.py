@@ -202,7 +202,7 @@ async def test_more_than_a_batch_holds_go_in_several(
 ) -> None:
     asked = [model.predict(behavior(), request_time=0, timeout_s=5) for _ in range(MAX_BATCH + 3)]
     await asyncio.gather(*asked)
-    assert [len(each["events"]) for each in triton.requests] == [MAX_BATCH, 3]
+    assert sorted(len(each["events"]) for each in triton.requests) == [3, MAX_BATCH]
 
 
 @pytest.mark.parametrize("how", ["refused_time", "spoiled_time"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shopintent.behavior import Product
 from shopintent.server.index import Candidate
@@ -22,8 +23,7 @@ class RankWeights:
     """Of the popularity percentile, in [0, 1]."""
 
 
-@dataclass(frozen=True)
-class RankedProduct:
+class RankedProduct(NamedTuple):
     """A product with its score; higher is better."""
 
     product: Product
@@ -38,8 +38,12 @@ def rank(
 ) -> list[RankedProduct]:
     """Returns the candidates best first; those with equal scores keep their order.
 
-    `popularity` gives the percentile of a product id, in [0, 1].
+    The most similar candidates come first. `popularity` gives the percentile of a product id, in
+    [0, 1].
     """
+    if not weights.popularity and weights.similarity > 0:
+        # The usual placement: the index has put them in order already.
+        return [RankedProduct(product, weights.similarity * near) for product, near in candidates]
     ranked = [
         RankedProduct(
             each.product,

@@ -76,18 +76,21 @@ class Recommender:
     async def recommend(self, query: Query, *, deadline: Deadline) -> Answer:
         """Returns the page. Raises only what keeps the whole release from answering."""
         self.monitor.ensure_serving()
+        product_filter = query.product_filter
         if not query.seen_products_included and query.history.product_ids:
-            query = replace(query, product_filter=query.without_seen())
+            product_filter = query.without_seen()
         if not query.history.events:
-            return self._popular(query, frozenset())
+            return self._popular(query, product_filter, frozenset())
         try:
-            return await self._personalized(query, deadline)
+            return await self._personalized(query, product_filter, deadline)
         except ModelUnavailable:
-            return self._popular(query, frozenset({Degraded.MODEL_UNAVAILABLE}))
+            return self._popular(query, product_filter, frozenset({Degraded.MODEL_UNAVAILABLE}))
         except IndexUnavailable:
-            return self._popular(query, frozenset({Degraded.INDEX_UNAVAILABLE}))
+            return self._popular(query, product_filter, frozenset({Degraded.INDEX_UNAVAILABLE}))
 
-    async def _personalized(self, query: Query, deadline: Deadline) -> Answer:
+    async def _personalized(
+        self, query: Query, product_filter: ProductFilter, deadline: Deadline
+    ) -> Answer:
         self.monitor.ensure_up(Component.INTENT_MODEL)
         self.monitor.ensure_up(Component.INDEX)
         weights = self.weights.get(query.placement, self.weights[HOME])
@@ -102,7 +105,7 @@ class Recommender:
         candidates = await self.index.nearest(
             prediction.behavior_embedding,
             limit=query.page_size * (POOL if weights.popularity else 1),
-            product_filter=query.product_filter,
+            product_filter=product_filter,
             timeout_s=deadline.share_s(INDEX_SHARE),
         )
         ranked = rank(candidates, weights, popularity=self.popular.percentile)
@@ -113,7 +116,9 @@ class Recommender:
             prediction.model_version,
         )
 
-    def _popular(self, query: Query, degraded: frozenset[Degraded]) -> Answer:
-        counted = self.popular.top(query.page_size, query.product_filter)
+    def _popular(
+        self, query: Query, product_filter: ProductFilter, degraded: frozenset[Degraded]
+    ) -> Answer:
+        counted = self.popular.top(query.page_size, product_filter)
         products = [RankedProduct(product, count) for product, count in counted]
         return Answer(products, Source.POPULAR, degraded)

@@ -26,6 +26,7 @@ from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference import ModelDescription, Prediction
 from shopintent.server.inference.batching import Batcher, BatchRefused
+from shopintent.server.wire import LENGTH_DELIMITED, tag, varint
 
 MAX_TEXTS = 16
 """Texts of one call to the text encoder: a search query waits behind no more than these."""
@@ -152,8 +153,7 @@ _Row = tuple[Behavior, int]
 class _Frame:
     """What all requests of one shape have in common, as the bytes that go before each tensor.
 
-    Fields of a message may come in any order and its bytes may be put together from parts, so
-    this is a ModelInferRequest without its raw tensors, and three times the head of one.
+    It is a ModelInferRequest without its raw tensors, and three times the head of one.
     """
 
     events: bytes
@@ -181,7 +181,7 @@ class _Frame:
             outputs=[tensors.InferRequestedOutputTensor(name=name) for name in outputs],
         )
         events, times, request_times = (
-            _RAW_TENSOR + _varint(size * math.prod(shape)) for _, size, shape in shapes.values()
+            _RAW_TENSOR + varint(size * math.prod(shape)) for _, size, shape in shapes.values()
         )
         zeros = memoryview(bytes(length * n_fields * 4))
         missing = range(length, -1, -1)
@@ -194,18 +194,7 @@ class _Frame:
         )
 
 
-_RAW_TENSOR = bytes([service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2])
-"""The tag before each element of raw_input_contents: its field number and "bytes follow"."""
-
-
-def _varint(number: int) -> bytes:
-    """Returns the number as protobuf writes lengths: seven bits a byte, lowest first."""
-    written = bytearray()
-    while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    written.append(number)
-    return bytes(written)
+_RAW_TENSOR = tag(service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER, LENGTH_DELIMITED)
 
 
 class TritonContentEncoder:
@@ -413,9 +402,13 @@ def _outputs(
 
 
 def _rows_not_finite(outputs: Mapping[str, NDArray[np.float32]]) -> list[int]:
-    # The sum of a row is finite unless one of its numbers is not.
-    sums = sum(output.sum(axis=1) for output in outputs.values())
-    rows: list[int] = np.flatnonzero(~np.isfinite(sums)).tolist()
+    # All numbers at once: one look instead of one for each output.
+    arrays: list[Any] = list(outputs.values())  # Which lend their bytes.
+    everything = np.frombuffer(b"".join(arrays), dtype="<f4")
+    if np.isfinite(everything).all():
+        return []
+    finite = [np.isfinite(output).all(axis=1) for output in outputs.values()]
+    rows: list[int] = np.flatnonzero(~np.logical_and.reduce(finite)).tolist()
     return rows
 
 

@@ -44,6 +44,9 @@ DEGRADED_REASONS = {
     ),
 }
 
+EVERYTHING = ProductFilter()
+"""Of all products in stock."""
+
 _NANO = Decimal("1e-9")
 
 
@@ -122,6 +125,8 @@ def written_fields(paths: Iterable[str]) -> frozenset[str]:
 
 def filter_from_proto(message: recommendation_service_pb2.ProductFilter) -> ProductFilter:
     """Returns the filter; what the visitor has seen is excluded elsewhere."""
+    if not message.ByteSize():
+        return EVERYTHING
     return ProductFilter(
         categories=tuple(message.categories),
         excluded_product_ids=frozenset(message.excluded_product_ids),
@@ -140,9 +145,11 @@ def duration(seconds: float | None) -> duration_pb2.Duration | None:
 
 
 def degraded_reasons(
-    degraded: Iterable[Degraded],
+    degraded: frozenset[Degraded],
 ) -> list[recommendation_service_pb2.DegradedReason]:
     """Returns the reasons in the order of their numbers."""
+    if not degraded:
+        return []
     return sorted(DEGRADED_REASONS[reason] for reason in degraded)
 
 

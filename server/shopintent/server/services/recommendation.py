@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import grpc
-from google.protobuf import duration_pb2
 
 from shopintent.server.deadlines import Deadline
 from shopintent.server.interceptors.request_id import current_request_id
@@ -17,6 +18,7 @@ from shopintent.server.ranking import HOME
 from shopintent.server.recommend import Answer, Query, Source
 from shopintent.server.releases import Release
 from shopintent.server.services import convert
+from shopintent.server.services.products import RecommendedProducts
 from shopintent.server.services.validation import check_predict_intent, check_recommend
 from shopintent.server.serving import ServingRelease
 from shopintent.server.sessions import EMPTY_HISTORY, History, SessionStore
@@ -33,6 +35,9 @@ SOURCES = {
 }
 
 
+_probability = itemgetter(1)
+
+
 @dataclass(frozen=True, eq=False)
 class RecommendationService(recommendation_service_pb2_grpc.RecommendationServiceServicer):
     """Answers each request from one release; `timeout_s` is the most an answer may take."""
@@ -40,6 +45,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
     sessions: SessionStore
     traffic: Traffic
     timeout_s: float
+    recommended: RecommendedProducts = field(default_factory=RecommendedProducts)
 
     async def PredictIntent(
         self, request: pb.PredictIntentRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -58,18 +64,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
             return intent
 
         serving, intent = await self.traffic.answer(visitor, predict, deadline=deadline)
-        likely_first = sorted(intent.next_actions, key=lambda each: each[1], reverse=True)
-        return pb.PredictIntentResponse(
-            next_actions=[
-                pb.NextActionPrediction(action=action, probability=probability)
-                for action, probability in likely_first
-            ],
-            purchases=[
-                pb.PurchasePrediction(
-                    horizon=duration_pb2.Duration(seconds=horizon_s), probability=probability
-                )
-                for horizon_s, probability in intent.purchases
-            ],
+        response = pb.PredictIntentResponse(
             visit_purchase_probability=intent.visit_purchase,
             expected_time_to_purchase=convert.duration(intent.expected_time_to_purchase_s),
             expected_quantity=intent.expected_quantity,
@@ -77,6 +72,12 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
             attribution_token=_attribution_token(serving.release),
             degraded_reasons=convert.degraded_reasons(intent.degraded),
         )
+        # Added in place: a list of messages is made, copied and thrown away at twice the cost.
+        for action, probability in sorted(intent.next_actions, key=_probability, reverse=True):
+            response.next_actions.add(action=action, probability=probability)
+        for horizon_s, probability in intent.purchases:
+            response.purchases.add(probability=probability).horizon.seconds = horizon_s
+        return response
 
     async def Recommend(
         self, request: pb.RecommendRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -98,19 +99,14 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
             return await release.recommender.recommend(query, deadline=by)
 
         serving, answer = await self.traffic.answer(visitor, recommend, deadline=deadline)
-        return pb.RecommendResponse(
-            recommendations=[
-                pb.Recommendation(
-                    product=convert.product_to_proto(ranked.product, request.view),
-                    score=ranked.score,
-                    source=SOURCES[answer.source],
-                )
-                for ranked in answer.products
-            ],
+        response = pb.RecommendResponse(
             model=_model_info(serving.release, answer.model_version),
             attribution_token=_attribution_token(serving.release),
             degraded_reasons=convert.degraded_reasons(answer.degraded),
         )
+        source = SOURCES[answer.source]
+        self.recommended.add_to(response, answer.products, request.view, source)
+        return response
 
     async def _history(
         self, visitor: str, recent_events: Sequence[user_event_pb2.UserEvent], now: int
@@ -127,11 +123,15 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
 
 
 def _model_info(release: Release, model_version: str) -> pb.ModelInfo:
-    return pb.ModelInfo(
-        release_id=release.release_id,
-        model_name=release.intent_model if model_version else "",
-        model_version=model_version,
+    return _made_model_info(
+        release.release_id, release.intent_model if model_version else "", model_version
     )
+
+
+@lru_cache(maxsize=16)
+def _made_model_info(release_id: str, model_name: str, model_version: str) -> pb.ModelInfo:
+    """Returns the one message that all answers of a model copy."""
+    return pb.ModelInfo(release_id=release_id, model_name=model_name, model_version=model_version)
 
 
 def _attribution_token(release: Release) -> str:

@@ -46,6 +46,10 @@ CURRENCY = re.compile(r"[A-Z]{3}")
 
 _CATEGORY_EVENT = user_event_pb2.EVENT_TYPE_VIEW_CATEGORY
 _SEARCH_EVENT = user_event_pb2.EVENT_TYPE_SEARCH
+# An enum makes the list of its values anew whenever it is asked.
+_EVENT_TYPES = frozenset(user_event_pb2.EventType.values())
+_VIEWS = frozenset(product_pb2.ProductView.values())
+_AVAILABILITIES = frozenset(product_pb2.Availability.values())
 
 
 class Violations:
@@ -95,9 +99,10 @@ def check_recommend(request: recommendation_service_pb2.RecommendRequest, *, now
         violations.add("placement", 'use 1 to 64 characters of a-z, 0-9 and "-", such as "home"')
     if request.page_size < 0:
         violations.add("page_size", "is negative; send 1 to 100, or 0 for the default of 20")
-    if request.view not in product_pb2.ProductView.values():
+    if request.view not in _VIEWS:
         violations.add("view", f"has no value {request.view}; use one of ProductView")
-    _check_filter(violations, request.filter)
+    if request.HasField("filter"):
+        _check_filter(violations, request.filter)
     violations.raise_if_any()
 
 
@@ -172,7 +177,7 @@ def _check_event_type(violations: Violations, path: str, event: user_event_pb2.U
     event_type = event.event_type
     if event_type == user_event_pb2.EVENT_TYPE_UNSPECIFIED:
         violations.add(f"{path}.event_type", "is required; set one of EventType")
-    elif event_type not in user_event_pb2.EventType.values():
+    elif event_type not in _EVENT_TYPES:
         violations.add(f"{path}.event_type", f"has no value {event_type}; use one of EventType")
     elif event_type == _SEARCH_EVENT:
         if not event.search_query.strip():
@@ -228,7 +233,7 @@ def _check_product(violations: Violations, path: str, product: product_pb2.Produ
             _check_category(violations, f"{path}.categories[{position}]", category)
     if product.HasField("price"):
         _check_price(violations, f"{path}.price", product.price)
-    if product.availability not in product_pb2.Availability.values():
+    if product.availability not in _AVAILABILITIES:
         value = product.availability
         violations.add(f"{path}.availability", f"has no value {value}; use one of Availability")
 
