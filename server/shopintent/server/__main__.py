@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from shopintent.server import release_parser
 from shopintent.server.config import Config, ConfigError, help_of, read_config
 from shopintent.server.logs import log_to_stderr
 from shopintent.server.workers import supervise
@@ -23,6 +24,8 @@ Answers what shoppers mean to do next, and what to show them, over gRPC.
   shopintent-server load-index   load the release's products into the index (once a release,
                                  for a Qdrant server; the edge index is loaded by serve)
   shopintent-server health       exit with 0 when a running server may answer, else with 1
+  shopintent-server releases     list, check and shift traffic between releases: shadow, canary,
+                                 promote, rollback; `releases --help` shows the usual rollout
 
 Every option is an environment variable too; `shopintent-server serve --help` lists them.
 """
@@ -47,17 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in fields(Config):
-        flag = "--" + option.name.replace("_", "-")
-        # A secret on a command line would show in the list of processes.
-        if not option.metadata["secret"]:
-            help_text = help_of(option).replace("%", "%%")
-            # A flag that is true or false may stand alone: --insecure.
-            alone: dict[str, Any] = (
-                {"nargs": "?", "const": "true"} if isinstance(option.default, bool) else {}
-            )
-            options.add_argument(flag, dest=option.name, metavar="VALUE", help=help_text, **alone)
+    options = _options(*(option.name for option in fields(Config)))
     parser = argparse.ArgumentParser(
         prog="shopintent-server",
         description=DESCRIPTION,
@@ -89,7 +82,24 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument(
         "--timeout-s", type=float, default=2.0, help="seconds to wait for the answer"
     )
+    release_parser.add_releases(add, _options(*release_parser.OPTIONS))
     return parser
+
+
+def _options(*names: str) -> argparse.ArgumentParser:
+    """Returns the flags of some options."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in fields(Config):
+        flag = "--" + option.name.replace("_", "-")
+        # A secret on a command line would show in the list of processes.
+        if option.name in names and not option.metadata["secret"]:
+            help_text = help_of(option).replace("%", "%%")
+            # A flag that is true or false may stand alone: --insecure.
+            alone: dict[str, Any] = (
+                {"nargs": "?", "const": "true"} if isinstance(option.default, bool) else {}
+            )
+            options.add_argument(flag, dest=option.name, metavar="VALUE", help=help_text, **alone)
+    return options
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from shopintent.server.logs import log_to_stderr
 from shopintent.server.metrics import Metrics
 from shopintent.server.metrics_page import serve_metrics
 from shopintent.server.ready_file import write_ready_file
+from shopintent.server.release_commands import run_releases
 
 
 def run(parsed: argparse.Namespace, config: Config) -> int:
@@ -28,6 +29,8 @@ def run(parsed: argparse.Namespace, config: Config) -> int:
             return _health(config, parsed.service, parsed.timeout_s)
         if parsed.command == "load-index":
             return _load_index(config)
+        if parsed.command == "releases":
+            return run_releases(parsed, config)
         if parsed.worker is not None:
             _work(config, workers.Assignment.parse(parsed.worker))
         else:

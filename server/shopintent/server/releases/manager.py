@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from shopintent.artifacts import Manifest, ReleasesRoot
+from shopintent.artifacts.metrics import MARGINS, MetricRow
 from shopintent.artifacts.routing import (
     Change,
     Routing,
@@ -37,6 +38,12 @@ class ReleaseStatus:
     manifest: Manifest
     roles: tuple[str, ...]
     """serving, canary, shadow, previous; empty for one that takes no part."""
+
+    @property
+    def deciding_metrics(self) -> tuple[MetricRow, ...]:
+        """Those that decide on it: with a gate, or compared before it takes traffic."""
+        rows = self.manifest.metrics
+        return tuple(row for row in rows if row.gate is not None or row.metric in MARGINS)
 
 
 @dataclass(frozen=True, eq=False)

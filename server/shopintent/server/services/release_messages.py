@@ -11,9 +11,8 @@ from typing import Any
 
 from google.protobuf import timestamp_pb2
 
-from shopintent.artifacts import Manifest
 from shopintent.artifacts.layout import RELEASE_ID
-from shopintent.artifacts.metrics import MARGINS, Gate, MetricRow
+from shopintent.artifacts.metrics import Gate, MetricRow
 from shopintent.artifacts.routing import Change, Routing, Share
 from shopintent.server.releases.manager import ReleaseStatus
 from shopintent.server.services.validation import Violations
@@ -100,7 +99,7 @@ def release_to_proto(status: ReleaseStatus, traffic: Traffic) -> pb.Release:
         roles=[ROLES[role] for role in status.roles],
         parent_release_id=manifest.parent or "",
         product_count=manifest.n_products,
-        metrics=[_metric(row) for row in deciding(manifest)],
+        metrics=[_metric(row) for row in status.deciding_metrics],
         forced_reason=manifest.forced or "",
         ready=traffic.opened(manifest.release_id) is not None,
         refusal=traffic.refused.get(manifest.release_id, ""),
@@ -110,11 +109,6 @@ def release_to_proto(status: ReleaseStatus, traffic: Traffic) -> pb.Release:
 def damaged_release(release_id: str, roles: tuple[str, ...], why: str) -> pb.Release:
     """Returns what there is to say of a release whose manifest cannot be read."""
     return pb.Release(id=release_id, roles=[ROLES[role] for role in roles], refusal=why)
-
-
-def deciding(manifest: Manifest) -> list[MetricRow]:
-    """Returns the metrics that decide on a release: with a gate, or compared before it serves."""
-    return [row for row in manifest.metrics if row.gate is not None or row.metric in MARGINS]
 
 
 def routing_to_proto(routing: Routing | None, traffic: Traffic) -> pb.Routing | None:
