@@ -28,6 +28,7 @@ from support.index_suite import EVERYTHING, TIMEOUT_S, expected, nearest_ids, qu
 pytestmark = [
     # The in-process mode of qdrant-client, which stands in for a server, says this of itself.
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact"),
 ]
 
 
