@@ -17,11 +17,12 @@ from shopintent.artifacts import ReleasesRoot
 from shopintent.artifacts.routing import Routing
 from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.catalog_writes import CatalogWriter, catch_up
-from shopintent.server.config import Config, state_folder
+from shopintent.server.config import Config, read_release_token, state_folder
 from shopintent.server.errors import ShopIntentError
 from shopintent.server.listening import bind, grpc_server
 from shopintent.server.metrics import Metrics
 from shopintent.server.opening import ReleaseOpener, triton_channel
+from shopintent.server.permission import Permission
 from shopintent.server.readiness import prove_ready
 from shopintent.server.release_control import (
     follow_routing,
@@ -30,10 +31,12 @@ from shopintent.server.release_control import (
     watch_canary,
 )
 from shopintent.server.releases import Component, load_release
+from shopintent.server.releases.manager import ReleaseManager
 from shopintent.server.services.catalog import CatalogService
 from shopintent.server.services.events import EventService
 from shopintent.server.services.health import SERVICES, publish_health
 from shopintent.server.services.recommendation import RecommendationService
+from shopintent.server.services.releases import ReleaseService
 from shopintent.server.serving import ServingRelease
 from shopintent.server.sessions import SessionStore
 from shopintent.server.sessions.memory import InMemorySessions
@@ -43,6 +46,7 @@ from shopintent.v1 import (
     catalog_service_pb2_grpc,
     event_service_pb2_grpc,
     recommendation_service_pb2_grpc,
+    release_service_pb2_grpc,
 )
 
 logger = logging.getLogger(__name__)
@@ -58,7 +62,9 @@ class App:
         journal: CatalogJournal,
         traffic: Traffic,
         metrics: Metrics | None = None,
+        manager: ReleaseManager | None = None,
     ) -> None:
+        """Puts the server together; without a manager it has no ReleaseService."""
         self._config = config
         self.traffic = traffic
         self.catalog = CatalogWriter(journal, traffic)
@@ -66,7 +72,7 @@ class App:
         self._server = grpc_server(config, metrics)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
-        self._add_services(sessions)
+        self._add_services(sessions, manager)
 
     async def start(self) -> int:
         """Listens and starts the checks; returns the port. Serving begins when they succeed."""
@@ -113,7 +119,7 @@ class App:
                             release.backends.index, timeout_s=self._config.check_timeout_s
                         )
 
-    def _add_services(self, sessions: SessionStore) -> None:
+    def _add_services(self, sessions: SessionStore, manager: ReleaseManager | None) -> None:
         config, server, traffic = self._config, self._server, self.traffic
         recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(
             RecommendationService(sessions, traffic, config.answer_timeout_s), server
@@ -124,6 +130,11 @@ class App:
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
             CatalogService(traffic, self.catalog, config.catalog_timeout_s), server
         )
+        if manager is not None:
+            permission = Permission(read_release_token(config))
+            release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(
+                ReleaseService(manager, traffic, permission), server
+            )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflected = (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(reflected, server)
@@ -166,13 +177,13 @@ async def serve(
         stack.push_async_callback(traffic.close)
         sessions = _open_sessions(config)
         stack.push_async_callback(sessions.close)
-        app = App(config, sessions, journal, traffic, metrics)
+        manager = release_manager(config, opener, traffic)
+        app = App(config, sessions, journal, traffic, metrics, manager)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         port = await app.start()
         stack.push_async_callback(app.stop)
         if not config.release:
-            manager = release_manager(config, opener, traffic)
             for work in (
                 follow_routing(config, traffic),
                 watch_canary(config, traffic, manager),
