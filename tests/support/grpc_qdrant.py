@@ -81,6 +81,8 @@ class Points(qdrant.PointsServicer):
             with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
             with_vectors=GrpcToRest.convert_with_vectors_selector(request.with_vectors),
         )
+        for record in records:
+            record.payload = record.payload or {}
         return qdrant.ScrollResponse(result=[RestToGrpc.convert_record(each) for each in records])
 
     async def Query(self, request: Any, context: Context) -> Any:

@@ -170,6 +170,7 @@ class QdrantProductIndex:
                 query=vector,
                 limit=limit,
                 search_params=models.SearchParams(exact=exact),
+                with_payload=False,
                 timeout=math.ceil(timeout_s),
             )
         return {point.id for point in response.points}
