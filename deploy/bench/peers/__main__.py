@@ -31,6 +31,7 @@ from deploy.demo.processes import ProcessError
 from deploy.demo.screen import console as wide_console
 from shopintent.artifacts import ReleaseError, ReleasesRoot
 from shopintent.artifacts.products import read_first_products
+from shopintent.behavior.vocabulary import UNKNOWN
 from shopintent.client import ShopIntentError
 
 INTERRUPTED = 130
@@ -120,7 +121,12 @@ def open_shop(console: Console, options: Options) -> Shop:
     )
     model, now = Model.open(releases), int(time.time())
     folder = releases.release(model.manifest.release_id)
-    products = [each.product for each in read_first_products(folder, VIEWED_PRODUCTS)]
+    # The content of other products is in our server's index only.
+    products = [
+        each.product
+        for each in read_first_products(folder, VIEWED_PRODUCTS)
+        if model.tokenizer.products.lookup(each.product.product_id) != UNKNOWN
+    ]
     visitors = make_visitors(
         products, n_visitors=options.visitors, n_events=options.events, newest_time=now
     )
