@@ -9,7 +9,7 @@ import pytest
 
 import shopintent.client
 from shopintent.client import AsyncShopIntentClient, ShopIntentClient, calls
-from shopintent.client.errors import PRODUCT_NOT_FOUND
+from shopintent.client.errors import PRODUCT_NOT_FOUND, RELEASE_NOT_FOUND, RELEASE_NOT_READY
 from shopintent.v1 import error_reason_pb2
 from support.scripted_server import services
 
@@ -18,7 +18,10 @@ PUBLIC_NAMES = [
     "DeadlineExceededError",
     "FieldViolation",
     "InvalidRequestError",
+    "PermissionDeniedError",
     "ProductNotFoundError",
+    "ReleaseNotFoundError",
+    "ReleaseNotReadyError",
     "ShopIntentClient",
     "ShopIntentError",
     "UnavailableError",
@@ -71,7 +74,8 @@ def test_public_names_are_pinned() -> None:
 
 
 def test_reasons_the_client_knows_exist_in_the_contract() -> None:
-    assert PRODUCT_NOT_FOUND in error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name
+    known = {PRODUCT_NOT_FOUND, RELEASE_NOT_FOUND, RELEASE_NOT_READY}
+    assert known <= set(error_reason_pb2.ErrorReason.keys())
 
 
 def test_every_method_says_what_it_does() -> None:

@@ -13,14 +13,24 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from shopintent.v1 import catalog_service_pb2, event_service_pb2, recommendation_service_pb2
+from shopintent.v1 import (
+    catalog_service_pb2,
+    event_service_pb2,
+    recommendation_service_pb2,
+    release_service_pb2,
+)
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 def services() -> list[ServiceDescriptor]:
     """Returns every service of the contract."""
-    files = (catalog_service_pb2, event_service_pb2, recommendation_service_pb2)
+    files = (
+        catalog_service_pb2,
+        event_service_pb2,
+        recommendation_service_pb2,
+        release_service_pb2,
+    )
     return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 
@@ -30,6 +40,7 @@ class ScriptedServer:
     def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self.requests: list[Any] = []
         self.time_remaining_s: list[float] = []
+        self.metadata: list[dict[str, str | bytes]] = []
         self._answers: deque[tuple[Message | grpc.Status, float, Metadata]] = deque()
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         for service in services():
@@ -74,6 +85,7 @@ class ScriptedServer:
     def _answer(self, request: Message, context: grpc.ServicerContext) -> Message:
         self.requests.append(request)
         self.time_remaining_s.append(context.time_remaining())
+        self.metadata.append(dict(context.invocation_metadata()))
         answer, delay_s, trailing_metadata = self._answers.popleft()
         time.sleep(delay_s)
         if isinstance(answer, Message):

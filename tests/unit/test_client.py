@@ -20,7 +20,10 @@ from shopintent.client import (
     DeadlineExceededError,
     FieldViolation,
     InvalidRequestError,
+    PermissionDeniedError,
     ProductNotFoundError,
+    ReleaseNotFoundError,
+    ReleaseNotReadyError,
     ShopIntentClient,
     ShopIntentError,
     UnavailableError,
@@ -32,6 +35,7 @@ from shopintent.v1 import (
     event_service_pb2,
     product_pb2,
     recommendation_service_pb2,
+    release_service_pb2,
     user_event_pb2,
 )
 from support.scripted_server import ScriptedServer
@@ -75,6 +79,9 @@ def reason(name: str, **metadata: str) -> error_details_pb2.ErrorInfo:
     )
 
 
+CHANGES = [f"{verb}_release" for verb in ("shadow", "canary", "promote", "rollback", "delete")]
+"""What a reason must be given for."""
+
 UNAVAILABLE = failure(grpc.StatusCode.UNAVAILABLE, reason("MODEL_UNAVAILABLE", modelName="intent"))
 
 
@@ -82,6 +89,7 @@ async def test_every_rpc_returns_the_response_of_its_service(
     server: ScriptedServer, client: Client
 ) -> None:
     product = product_pb2.Product(id="p1", title="Kettle")
+    release = release_service_pb2.Release(id="r1")
     answers = {
         "predict_intent": recommendation_service_pb2.PredictIntentResponse(attribution_token="a"),
         "recommend": recommendation_service_pb2.RecommendResponse(attribution_token="b"),
@@ -91,7 +99,16 @@ async def test_every_rpc_returns_the_response_of_its_service(
             products=[product]
         ),
         "delete_product": catalog_service_pb2.DeleteProductResponse(),
+        "list_releases": release_service_pb2.ListReleasesResponse(next_page_token="2"),
+        "get_release": release_service_pb2.GetReleaseResponse(release=release),
+        "verify_release": release_service_pb2.VerifyReleaseResponse(release=release),
+        "shadow_release": release_service_pb2.ShadowReleaseResponse(release=release),
+        "canary_release": release_service_pb2.CanaryReleaseResponse(release=release),
+        "promote_release": release_service_pb2.PromoteReleaseResponse(release=release),
+        "rollback_release": release_service_pb2.RollbackReleaseResponse(release=release),
+        "delete_release": release_service_pb2.DeleteReleaseResponse(),
     }
+    because = {"why": "to see"}
     arguments: dict[str, tuple[Any, ...]] = {
         "predict_intent": ("v1",),
         "recommend": ("v1",),
@@ -99,10 +116,19 @@ async def test_every_rpc_returns_the_response_of_its_service(
         "get_product": ("p1",),
         "batch_update_products": ([product],),
         "delete_product": ("p1",),
+        "list_releases": (),
+        "get_release": ("r1",),
+        "verify_release": ("r1",),
+        "shadow_release": ("r1", 50),
+        "canary_release": ("r1", 5),
+        "promote_release": ("r1",),
+        "rollback_release": ("r1",),
+        "delete_release": ("r1",),
     }
     for name, answer in answers.items():
         server.script(answer)
-        assert await settled(getattr(client, name)(*arguments[name])) == answer
+        reason = because if name in CHANGES else {}
+        assert await settled(getattr(client, name)(*arguments[name], **reason)) == answer
 
 
 async def test_a_request_carries_what_the_caller_said(
@@ -206,6 +232,54 @@ async def test_a_missing_product_is_named(server: ScriptedServer, client: Client
     with pytest.raises(ProductNotFoundError) as raised:
         await settled(client.get_product("gone"))
     assert raised.value.product_id == "gone"
+
+
+async def test_a_missing_release_is_named(server: ScriptedServer, client: Client) -> None:
+    server.script(failure(grpc.StatusCode.NOT_FOUND, reason("RELEASE_NOT_FOUND", releaseId="r9")))
+    with pytest.raises(ReleaseNotFoundError) as raised:
+        await settled(client.get_release("r9"))
+    assert raised.value.release_id == "r9"
+
+
+async def test_a_release_that_is_not_ready_is_named(server: ScriptedServer, client: Client) -> None:
+    server.script(
+        failure(grpc.StatusCode.FAILED_PRECONDITION, reason("RELEASE_NOT_READY", releaseId="r2"))
+    )
+    with pytest.raises(ReleaseNotReadyError) as raised:
+        await settled(client.promote_release("r2", why="to see"))
+    assert raised.value.release_id == "r2"
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING"),
+        (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    ],
+)
+async def test_whoever_may_not_is_told(
+    server: ScriptedServer, client: Client, code: grpc.StatusCode, name: str
+) -> None:
+    server.script(failure(code, reason(name)))
+    with pytest.raises(PermissionDeniedError) as raised:
+        await settled(client.list_releases())
+    assert raised.value.code is code
+
+
+@pytest.mark.parametrize("kind", [ShopIntentClient, AsyncShopIntentClient])
+async def test_the_token_goes_with_calls_about_releases_and_no_others(
+    server: ScriptedServer, kind: Any
+) -> None:
+    client = kind(server.target, insecure=True, release_token="a-token")
+    server.script(
+        release_service_pb2.ListReleasesResponse(), catalog_service_pb2.DeleteProductResponse()
+    )
+    await settled(client.list_releases())
+    await settled(client.delete_product("p1"))
+    await settled(client.close())
+    about_releases, other = server.metadata
+    assert about_releases["authorization"] == "Bearer a-token"
+    assert "authorization" not in other
 
 
 async def test_no_answer_within_the_timeout_is_a_deadline_exceeded_error(

@@ -9,11 +9,12 @@ from typing import ParamSpec, Self, TypeVar, cast
 import grpc
 
 from shopintent.client import calls
-from shopintent.client.channel import open_aio_channel
+from shopintent.client.channel import open_aio_channel, token_metadata
 from shopintent.client.errors import FailedCall, decode
 from shopintent.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from shopintent.v1.event_service_pb2_grpc import EventServiceStub
 from shopintent.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from shopintent.v1.release_service_pb2_grpc import ReleaseServiceStub
 
 P = ParamSpec("P")
 Request = TypeVar("Request")
@@ -32,8 +33,12 @@ class AsyncShopIntentClient:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
+        release_token: str | None = None,
     ) -> None:
-        """Opens a channel to `target` ("host:port"); TLS unless `insecure` asks for plain text."""
+        """Opens a channel to `target` ("host:port"); TLS unless `insecure` asks for plain text.
+
+        `release_token` goes with calls about releases only; without TLS others may read it.
+        """
         self._channel = open_aio_channel(target, credentials, insecure=insecure)
         recommendations = RecommendationServiceStub(self._channel)
         events = EventServiceStub(self._channel)
@@ -46,6 +51,16 @@ class AsyncShopIntentClient:
             calls.batch_update_products, catalog.BatchUpdateProducts
         )
         self.delete_product = _awaited(calls.delete_product, catalog.DeleteProduct)
+        releases = ReleaseServiceStub(self._channel)
+        token = token_metadata(release_token)
+        self.list_releases = _awaited(calls.list_releases, releases.ListReleases, token)
+        self.get_release = _awaited(calls.get_release, releases.GetRelease, token)
+        self.verify_release = _awaited(calls.verify_release, releases.VerifyRelease, token)
+        self.shadow_release = _awaited(calls.shadow_release, releases.ShadowRelease, token)
+        self.canary_release = _awaited(calls.canary_release, releases.CanaryRelease, token)
+        self.promote_release = _awaited(calls.promote_release, releases.PromoteRelease, token)
+        self.rollback_release = _awaited(calls.rollback_release, releases.RollbackRelease, token)
+        self.delete_release = _awaited(calls.delete_release, releases.DeleteRelease, token)
 
     async def close(self) -> None:
         """Ends running calls and closes the channel."""
@@ -61,12 +76,13 @@ class AsyncShopIntentClient:
 def _awaited(
     build: Callable[P, calls.Call[Request]],
     method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+    metadata: tuple[tuple[str, str], ...] = (),
 ) -> Callable[P, Awaitable[Response]]:
     @wraps(build)
     async def send(*args: P.args, **kwargs: P.kwargs) -> Response:
         call = build(*args, **kwargs)
         try:
-            return await method(call.request, timeout=call.timeout_s)
+            return await method(call.request, timeout=call.timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise decode(cast(FailedCall, error)) from error
 

@@ -21,6 +21,16 @@ from shopintent.v1.recommendation_service_pb2 import (
     ProductFilter,
     RecommendRequest,
 )
+from shopintent.v1.release_service_pb2 import (
+    CanaryReleaseRequest,
+    DeleteReleaseRequest,
+    GetReleaseRequest,
+    ListReleasesRequest,
+    PromoteReleaseRequest,
+    RollbackReleaseRequest,
+    ShadowReleaseRequest,
+    VerifyReleaseRequest,
+)
 from shopintent.v1.user_event_pb2 import UserEvent, Visitor
 
 Request = TypeVar("Request", covariant=True)
@@ -28,6 +38,8 @@ Request = TypeVar("Request", covariant=True)
 TIMEOUT_S = 1.0
 BATCH_TIMEOUT_S = 60.0
 """A thousand new texts are embedded within one call."""
+RELEASE_TIMEOUT_S = 300.0
+"""A release is loaded into Triton and tried before it takes traffic."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,77 @@ def batch_update_products(
 def delete_product(product_id: str, *, timeout_s: float = TIMEOUT_S) -> Call[DeleteProductRequest]:
     """Deletes a product; one that does not exist is no error."""
     return Call(DeleteProductRequest(product_id=product_id), timeout_s)
+
+
+def list_releases(
+    *, page_size: int = 0, page_token: str = "", timeout_s: float = BATCH_TIMEOUT_S
+) -> Call[ListReleasesRequest]:
+    """Returns a page of releases, newest first, and how traffic is routed.
+
+    This and every call about releases needs the client's `release_token`, and raises
+    PermissionDeniedError otherwise.
+    """
+    return Call(ListReleasesRequest(page_size=page_size, page_token=page_token), timeout_s)
+
+
+def get_release(release_id: str, *, timeout_s: float = BATCH_TIMEOUT_S) -> Call[GetReleaseRequest]:
+    """Returns one release; raises ReleaseNotFoundError when there is none."""
+    return Call(GetReleaseRequest(release_id=release_id), timeout_s)
+
+
+def verify_release(
+    release_id: str, *, timeout_s: float = RELEASE_TIMEOUT_S
+) -> Call[VerifyReleaseRequest]:
+    """Has a release prove that it may take traffic; raises ReleaseNotReadyError, saying why not."""
+    return Call(VerifyReleaseRequest(release_id=release_id), timeout_s)
+
+
+def shadow_release(
+    release_id: str, percent: float, *, why: str, timeout_s: float = RELEASE_TIMEOUT_S
+) -> Call[ShadowReleaseRequest]:
+    """Has a release asked what a share of the visitors ask; it answers nobody."""
+    request = ShadowReleaseRequest(release_id=release_id, percent=percent, why=why)
+    return Call(request, timeout_s)
+
+
+def canary_release(
+    release_id: str,
+    percent: float,
+    *,
+    why: str,
+    forced: bool = False,
+    timeout_s: float = RELEASE_TIMEOUT_S,
+) -> Call[CanaryReleaseRequest]:
+    """Has a release answer a share of the visitors; raises ReleaseNotReadyError.
+
+    `forced` goes on although its metrics are worse than those of the serving release.
+    """
+    request = CanaryReleaseRequest(release_id=release_id, percent=percent, why=why, forced=forced)
+    return Call(request, timeout_s)
+
+
+def promote_release(
+    release_id: str, *, why: str, forced: bool = False, timeout_s: float = RELEASE_TIMEOUT_S
+) -> Call[PromoteReleaseRequest]:
+    """Has a release answer everybody; raises ReleaseNotReadyError.
+
+    `forced` goes on although its metrics are worse than those of the serving release.
+    """
+    return Call(PromoteReleaseRequest(release_id=release_id, why=why, forced=forced), timeout_s)
+
+
+def rollback_release(
+    release_id: str, *, why: str, timeout_s: float = BATCH_TIMEOUT_S
+) -> Call[RollbackReleaseRequest]:
+    """Takes a release out of traffic; when it served, the release before answers again."""
+    return Call(RollbackReleaseRequest(release_id=release_id, why=why), timeout_s)
+
+
+def delete_release(
+    release_id: str, *, why: str, timeout_s: float = RELEASE_TIMEOUT_S
+) -> Call[DeleteReleaseRequest]:
+    """Deletes a release that plays no part in the routing."""
+    return Call(DeleteReleaseRequest(release_id=release_id, why=why), timeout_s)
 
 
 def _visitor(visitor: str | Visitor) -> Visitor:

@@ -48,6 +48,11 @@ def open_aio_channel(
     return grpc.aio.secure_channel(target, credentials or tls_credentials(), channel_options())
 
 
+def token_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """Returns the metadata that carries a token; none for no token."""
+    return () if token is None else (("authorization", f"Bearer {token}"),)
+
+
 def channel_options() -> list[tuple[str, str | int]]:
     """Returns the gRPC channel arguments that every client uses."""
     config = resources.files("shopintent.client").joinpath("service_config.json")

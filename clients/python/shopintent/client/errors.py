@@ -15,6 +15,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 PRODUCT_NOT_FOUND = "ERROR_REASON_PRODUCT_NOT_FOUND"
+RELEASE_NOT_FOUND = "ERROR_REASON_RELEASE_NOT_FOUND"
+RELEASE_NOT_READY = "ERROR_REASON_RELEASE_NOT_READY"
 REQUEST_ID_KEY = "x-request-id"
 
 
@@ -71,6 +73,26 @@ class ProductNotFoundError(ShopIntentError):
         self.product_id = failure.metadata.get("productId", "")
 
 
+class ReleaseNotFoundError(ShopIntentError):
+    """The server's releases root has no release `release_id`."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.release_id = failure.metadata.get("releaseId", "")
+
+
+class ReleaseNotReadyError(ShopIntentError):
+    """A release `release_id` may not take the traffic it was to take; nothing changed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.release_id = failure.metadata.get("releaseId", "")
+
+
+class PermissionDeniedError(ShopIntentError):
+    """The call needs a token that was not sent, or another one."""
+
+
 class UnavailableError(ShopIntentError):
     """The server, or something it needs, does not answer; retries did not help."""
 
@@ -101,6 +123,12 @@ def decode(call: FailedCall) -> ShopIntentError:
             return InvalidRequestError(failure)
         case grpc.StatusCode.NOT_FOUND if failure.reason == PRODUCT_NOT_FOUND:
             return ProductNotFoundError(failure)
+        case grpc.StatusCode.NOT_FOUND if failure.reason == RELEASE_NOT_FOUND:
+            return ReleaseNotFoundError(failure)
+        case grpc.StatusCode.FAILED_PRECONDITION if failure.reason == RELEASE_NOT_READY:
+            return ReleaseNotReadyError(failure)
+        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
+            return PermissionDeniedError(failure)
         case grpc.StatusCode.UNAVAILABLE:
             return UnavailableError(failure)
         case grpc.StatusCode.DEADLINE_EXCEEDED:

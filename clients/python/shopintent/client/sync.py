@@ -9,11 +9,12 @@ from typing import ParamSpec, Self, TypeVar, cast
 import grpc
 
 from shopintent.client import calls
-from shopintent.client.channel import open_channel
+from shopintent.client.channel import open_channel, token_metadata
 from shopintent.client.errors import FailedCall, decode
 from shopintent.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from shopintent.v1.event_service_pb2_grpc import EventServiceStub
 from shopintent.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from shopintent.v1.release_service_pb2_grpc import ReleaseServiceStub
 
 P = ParamSpec("P")
 Request = TypeVar("Request")
@@ -33,8 +34,12 @@ class ShopIntentClient:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
+        release_token: str | None = None,
     ) -> None:
-        """Opens a channel to `target` ("host:port"); TLS unless `insecure` asks for plain text."""
+        """Opens a channel to `target` ("host:port"); TLS unless `insecure` asks for plain text.
+
+        `release_token` goes with calls about releases only; without TLS others may read it.
+        """
         self._channel = open_channel(target, credentials, insecure=insecure)
         recommendations = RecommendationServiceStub(self._channel)
         events = EventServiceStub(self._channel)
@@ -47,6 +52,16 @@ class ShopIntentClient:
             calls.batch_update_products, catalog.BatchUpdateProducts
         )
         self.delete_product = _blocking(calls.delete_product, catalog.DeleteProduct)
+        releases = ReleaseServiceStub(self._channel)
+        token = token_metadata(release_token)
+        self.list_releases = _blocking(calls.list_releases, releases.ListReleases, token)
+        self.get_release = _blocking(calls.get_release, releases.GetRelease, token)
+        self.verify_release = _blocking(calls.verify_release, releases.VerifyRelease, token)
+        self.shadow_release = _blocking(calls.shadow_release, releases.ShadowRelease, token)
+        self.canary_release = _blocking(calls.canary_release, releases.CanaryRelease, token)
+        self.promote_release = _blocking(calls.promote_release, releases.PromoteRelease, token)
+        self.rollback_release = _blocking(calls.rollback_release, releases.RollbackRelease, token)
+        self.delete_release = _blocking(calls.delete_release, releases.DeleteRelease, token)
 
     def close(self) -> None:
         """Ends running calls and closes the channel."""
@@ -62,12 +77,13 @@ class ShopIntentClient:
 def _blocking(
     build: Callable[P, calls.Call[Request]],
     method: grpc.UnaryUnaryMultiCallable[Request, Response],
+    metadata: tuple[tuple[str, str], ...] = (),
 ) -> Callable[P, Response]:
     @wraps(build)
     def send(*args: P.args, **kwargs: P.kwargs) -> Response:
         call = build(*args, **kwargs)
         try:
-            return method(call.request, timeout=call.timeout_s)
+            return method(call.request, timeout=call.timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise decode(cast(FailedCall, error)) from error
 
