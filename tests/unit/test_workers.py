@@ -146,7 +146,7 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(tmp_path: Path) -> 
             def ask() -> str:
                 with pytest.raises(grpc.RpcError) as raised:
                     stub.Recommend(pb.RecommendRequest(), timeout=20)
-                return str(raised.value.code().name)  # type: ignore[attr-defined]
+                return str(raised.value.code().name)
 
             assert ask() == "UNAVAILABLE"
             assert eventually(lambda: server.logged("call"))
