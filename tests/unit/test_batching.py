@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from shopintent.server.errors import Overloaded
 from shopintent.server.inference import batching
-from shopintent.server.inference.batching import Batcher, BatchRefused
+from shopintent.server.inference.batching import Batcher, BatchRefused, Limits, Send
 
 LONG_S = 60.0
 
@@ -47,9 +47,11 @@ def model() -> FakeModel:
     return FakeModel()
 
 
-def make_batcher(model: FakeModel, **options: int) -> Batcher[int, int]:
-    defaults = {"max_rows": 4, "max_in_flight": 1, "max_waiting": 100}
-    return Batcher(model, **{**defaults, **options})
+def make_batcher(
+    model: Send[int, int], *, size_of: Callable[[int], int] = lambda _: 1, **options: int
+) -> Batcher[int, int]:
+    defaults = {"rows": 4, "volume": 1000, "padding": 1000, "waiting": 100}
+    return Batcher(model, Limits(**{**defaults, **options}), size_of=size_of)
 
 
 def ask_all(batcher: Batcher[int, int], numbers: Sequence[int]) -> list[asyncio.Task[int]]:
@@ -93,13 +95,58 @@ async def test_what_is_asked_meanwhile_gathers_and_the_longest_waiting_leave_fir
 
 
 async def test_as_many_batches_are_on_their_way_as_allowed(model: FakeModel) -> None:
-    batcher = make_batcher(model, max_in_flight=2)
+    batcher = make_batcher(model, in_flight=2)
     tasks = ask_all(batcher, range(12))
     await until(lambda: model.batches)
     await asyncio.sleep(0)
     assert [len(batch) for batch in model.batches] == [4, 4]
     model.open.set()
     assert await results(tasks) == [2 * number for number in range(12)]
+
+
+async def batches_of(model: FakeModel, sizes: Sequence[int], **limits: int) -> list[list[int]]:
+    """Returns the sizes of rows that travel together when all are asked while one is away."""
+    batcher = make_batcher(model, size_of=lambda size: size, **limits)
+    first = ask_all(batcher, [1])
+    await until(lambda: model.batches)
+    others = ask_all(batcher, sizes)
+    await asyncio.sleep(0)
+    model.open.set()
+    assert await results([*first, *others]) == [2, *(2 * size for size in sizes)]
+    return model.batches[1:]
+
+
+async def test_a_batch_is_no_larger_than_its_volume(model: FakeModel) -> None:
+    batches = await batches_of(model, [8] * 7 + [50], rows=64, volume=24)
+    assert batches == [[8, 8, 8], [8, 8, 8], [8], [50]]
+
+
+async def test_short_rows_travel_apart_from_long_ones_where_padding_costs_more(
+    model: FakeModel,
+) -> None:
+    sizes = [8, 16, 8, 128, 8, 16, 128]
+    assert await batches_of(model, sizes, rows=64, padding=40) == [[8, 16, 8, 8, 16], [128, 128]]
+
+
+async def test_few_rows_travel_together_whatever_their_size(model: FakeModel) -> None:
+    assert await batches_of(model, [8, 64, 8], rows=64, padding=112) == [[8, 64, 8]]
+
+
+async def test_a_long_row_is_not_left_behind_by_short_ones_that_keep_coming(
+    model: FakeModel,
+) -> None:
+    batcher = make_batcher(model, size_of=lambda size: size, padding=0)
+    first = ask_all(batcher, [1])
+    await until(lambda: model.batches)
+    waiting = ask_all(batcher, [8, 8, 8, 8, 8, 128])
+    await asyncio.sleep(0)
+    model.open.set()
+    while not waiting[-1].done():
+        waiting[:0] = ask_all(batcher, [8, 8, 8, 8])
+        await asyncio.sleep(0)
+        assert len(model.batches) < 10
+    assert [128] in model.batches[:5]
+    await results([*first, *waiting])
 
 
 async def test_a_batch_has_the_time_of_the_row_that_has_most(model: FakeModel) -> None:
@@ -135,7 +182,7 @@ async def test_a_row_whose_time_is_over_before_it_leaves_is_not_sent(model: Fake
 
 
 async def test_a_cancelled_row_frees_its_place(model: FakeModel) -> None:
-    batcher = make_batcher(model, max_waiting=2)
+    batcher = make_batcher(model, waiting=2)
     first = ask_all(batcher, [1])
     await until(lambda: model.batches)
     waiting = ask_all(batcher, [2, 3])
@@ -172,7 +219,7 @@ async def test_a_batch_that_nobody_waits_for_is_cancelled_and_the_next_one_leave
 async def test_a_bad_row_fails_alone(model: FakeModel, bad: set[int]) -> None:
     model.open.set()
     model.bad = bad
-    answers = await results(ask_all(make_batcher(model, max_rows=8), range(8)))
+    answers = await results(ask_all(make_batcher(model, rows=8), range(8)))
     assert {n for n, answer in enumerate(answers) if isinstance(answer, ValueError)} == bad
     assert all(answers[n] == 2 * n for n in set(range(8)) - bad)
     assert model.batches[0] == list(range(8))
@@ -203,7 +250,7 @@ async def test_who_has_less_time_than_the_wait_is_refused_at_once(model: FakeMod
         return await model(numbers, timeout_s)
 
     model.open.set()
-    batcher = Batcher[int, int](slow, max_rows=4, max_in_flight=1)
+    batcher = make_batcher(slow)
     for _ in range(10):
         assert batcher.expected_wait_s() == 0
         await batcher.ask(1, timeout_s=LONG_S)
@@ -221,7 +268,7 @@ async def test_who_has_less_time_than_the_wait_is_refused_at_once(model: FakeMod
 async def test_the_answers_of_a_large_batch_let_others_have_their_turn(model: FakeModel) -> None:
     model.open.set()
     n_rows = 4 * batching.HANDED_OUT_AT_ONCE
-    tasks = ask_all(make_batcher(model, max_rows=n_rows), range(n_rows))
+    tasks = ask_all(make_batcher(model, rows=n_rows), range(n_rows))
     done_by_turn = []
     async with asyncio.timeout(10):
         while not all(task.done() for task in tasks):

@@ -1,8 +1,8 @@
 """Gathers what is asked at the same time into batches, and gives every asker its own answer.
 
-A batch leaves at the end of the event loop's turn while few are on their way. What is asked
-meanwhile waits until one comes back and leaves together. So a lone question waits for nothing and
-batches grow with the load: there is no timer and nothing to tune.
+A batch leaves at the end of the event loop's turn unless one is on its way. What is asked meanwhile
+waits until it comes back and leaves together. So a lone question waits for nothing and batches grow
+with the load: there is no timer and nothing to tune.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
@@ -28,9 +29,27 @@ Raises what keeps all from being answered, or BatchRefused.
 SMOOTHING = 0.2
 """The weight of the newest batch in the mean of how long batches take."""
 
+LOOKED_AT = 4
+"""Batches' worth of waiting rows that are looked at to fill the next."""
+
 HANDED_OUT_AT_ONCE = 8
 """Each answer wakes a call that then works: so many at once keep the event loop quick to refuse
 calls and to notice deadlines while a large batch comes home."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large batches and the queue may be. All rows of a batch are as large as its largest."""
+
+    rows: int
+    volume: int
+    """Rows times the size of the largest: so long does nobody else get an answer."""
+    padding: int
+    """Of the volume, what is only there to make rows equal: as much as another batch would cost."""
+    in_flight: int = 1
+    """Batches. A second one would leave half empty, which costs more than the first one's way."""
+    waiting: int = 1024
+    """Rows."""
 
 
 class BatchRefused(Exception):
@@ -44,10 +63,11 @@ class BatchRefused(Exception):
 class _Row(Generic[Q, A]):
     """One query that somebody waits for."""
 
-    __slots__ = ("answer", "batch", "ends_at", "query")
+    __slots__ = ("answer", "batch", "ends_at", "query", "size")
 
-    def __init__(self, query: Q, ends_at: float, answer: asyncio.Future[A]) -> None:
+    def __init__(self, query: Q, size: int, ends_at: float, answer: asyncio.Future[A]) -> None:
         self.query = query
+        self.size = size
         self.ends_at = ends_at
         self.answer = answer
         self.batch: _Batch | None = None
@@ -82,26 +102,19 @@ class _Batch:
 
 
 class Batcher(Generic[Q, A]):
-    """Answers queries in batches of at most `max_rows`, at most `max_in_flight` at a time.
+    """Answers queries in batches; `size_of` tells how large a query is.
 
-    The longest waiting go first, whatever they ask. At most `max_waiting` wait, and none that is
-    not likely to be answered in its time.
+    The longest waiting leaves first, whatever its size, with whatever fits it in the order of
+    waiting. None waits that is not likely to be answered in its time.
     """
 
-    def __init__(
-        self,
-        send: Send[Q, A],
-        *,
-        max_rows: int,
-        max_in_flight: int = 2,
-        max_waiting: int = 1024,
-    ) -> None:
+    def __init__(self, send: Send[Q, A], limits: Limits, *, size_of: Callable[[Q], int]) -> None:
         self._send = send
-        self._max_rows = max_rows
-        self._max_in_flight = max_in_flight
-        self._max_waiting = max_waiting
+        self._limits = limits
+        self._size_of = size_of
         # A dictionary and not a queue: a row that gives up leaves from the middle at no cost.
         self._waiting: dict[_Row[Q, A], None] = {}
+        self._waiting_volume = 0
         self._in_flight: set[_Batch] = set()
         self._departing = False
         self._batch_s = 0.0
@@ -112,11 +125,13 @@ class Batcher(Generic[Q, A]):
         Raises TimeoutError when there is none within `timeout_s` seconds, Overloaded when none can
         be expected, and what was answered in its place.
         """
-        if self.expected_wait_s() > timeout_s or len(self._waiting) >= self._max_waiting:
+        if self.expected_wait_s() > timeout_s or len(self._waiting) >= self._limits.waiting:
             raise Overloaded()
         loop = asyncio.get_running_loop()
-        row = _Row[Q, A](query, loop.time() + timeout_s, loop.create_future())
+        size = self._size_of(query)
+        row = _Row[Q, A](query, size, loop.time() + timeout_s, loop.create_future())
         self._waiting[row] = None
+        self._waiting_volume += size
         self._depart_soon()
         timer = loop.call_at(row.ends_at, row.expire)
         try:
@@ -124,30 +139,54 @@ class Batcher(Generic[Q, A]):
         finally:
             timer.cancel()
             if row.batch is None:
-                self._waiting.pop(row, None)
+                self._take(row)
             else:
                 row.batch.leave()
 
     def expected_wait_s(self) -> float:
         """Returns how long a query asked now is likely to take; 0 when it would leave at once."""
-        if len(self._in_flight) < self._max_in_flight:
+        limits = self._limits
+        if len(self._in_flight) < limits.in_flight:
             return 0.0
-        departures = len(self._waiting) // self._max_rows + 1
-        return self._batch_s * (1 + departures / self._max_in_flight)
+        rows, volume = len(self._waiting) // limits.rows, self._waiting_volume // limits.volume
+        return self._batch_s * (1 + (1 + max(rows, volume)) / limits.in_flight)
 
     def _depart_soon(self) -> None:
-        if self._waiting and not self._departing and len(self._in_flight) < self._max_in_flight:
+        if self._waiting and not self._departing and self._may_depart():
             self._departing = True
             # Not at once: calls that were woken in this turn of the loop come along.
             asyncio.get_running_loop().call_soon(self._depart)
 
+    def _may_depart(self) -> bool:
+        return len(self._in_flight) < self._limits.in_flight
+
+    def _next_rows(self) -> list[_Row[Q, A]]:
+        """Returns the row that waits longest and all that may travel with it."""
+        rows: list[_Row[Q, A]] = []
+        largest = needed = 0
+        # What does not fit is skipped: it is nearer to the front the next time.
+        for row in islice(self._waiting, LOOKED_AT * self._limits.rows):
+            volume = max(largest, row.size) * (len(rows) + 1)
+            padding = volume - needed - row.size
+            if rows and (volume > self._limits.volume or padding > self._limits.padding):
+                continue
+            rows.append(row)
+            largest, needed = max(largest, row.size), needed + row.size
+            if len(rows) == self._limits.rows:
+                break
+        return rows
+
+    def _take(self, row: _Row[Q, A]) -> None:
+        del self._waiting[row]
+        self._waiting_volume -= row.size
+
     def _depart(self) -> None:
         self._departing = False
-        while self._waiting and len(self._in_flight) < self._max_in_flight:
-            rows = list(islice(self._waiting, self._max_rows))
+        while self._waiting and self._may_depart():
+            rows = self._next_rows()
             batch = _Batch(len(rows))
             for row in rows:
-                del self._waiting[row]
+                self._take(row)
                 row.batch = batch
             self._in_flight.add(batch)
             batch.task = asyncio.create_task(self._travel(batch, rows))

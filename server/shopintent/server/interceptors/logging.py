@@ -41,6 +41,11 @@ def logged(call: Call, method: str) -> Call:
                 "duration_ms": round(1000 * (time.perf_counter() - started), 3),
                 "request_id": current_request_id(),
             }
-            logger.info("call", extra={"fields": fields})
+            # In the loop's next turn, when gRPC has the answer: nobody waits for the line.
+            asyncio.get_running_loop().call_soon(_log, fields)
 
     return answer
+
+
+def _log(fields: dict[str, Any]) -> None:
+    logger.info("call", extra={"fields": fields})
