@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from copy import deepcopy
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,32 @@ import pytest
 import torch
 
 from shopintent.artifacts import Manifest, ReleasesRoot, layout, read_products
+from shopintent.artifacts.golden import mismatches, read_golden
+from shopintent.artifacts.integrity import verify_release
+from shopintent.artifacts.manifest import Calibration, DataWindow
+from shopintent.artifacts.metrics import Gate, MetricRow
+from shopintent.artifacts.remote import fetch
 from shopintent.artifacts.signature import OPTIONAL_ANSWERS
 from shopintent.behavior import BehaviorTokenizer
 from shopintent.behavior.vocabulary import UNKNOWN
 from shopintent.trainer import publish as publishing
 from shopintent.trainer.data.progress import silent
-from shopintent.trainer.export import MODEL_FILE, MODEL_VERSION
-from shopintent.trainer.publish import PublishError, check_export, new_release_id, publish
+from shopintent.trainer.export import (
+    MODEL_FILE,
+    MODEL_VERSION,
+    ServedIntent,
+    intent_signature,
+)
+from shopintent.trainer.golden import ASKED_AFTER_S, N_GOLDEN
+from shopintent.trainer.predict import predict
+from shopintent.trainer.publish import (
+    PublishError,
+    check_export,
+    new_release_id,
+    publish,
+    publish_to_url,
+)
+from shopintent.trainer.publish_report import gates
 from shopintent.trainer.run import Run
 from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
@@ -173,6 +193,91 @@ def test_a_failure_in_the_middle_leaves_nothing_and_the_same_id_can_be_given_aga
 
     publish(trained.run, trained.dataset, root, "second", silent)
     assert root.release_ids() == ["first", "second"]
+
+
+def test_the_manifest_says_where_a_release_comes_from(trained: Trained) -> None:
+    manifest = verify_release(trained.releases, RELEASE)
+    times = trained.dataset.events().select("event_time").collect()["event_time"]
+    cut = trained.run.info.cut_time
+    learned = times.filter(times < cut)
+    assert manifest.data == DataWindow(int(learned.min()), int(learned.max()), cut)  # type: ignore[arg-type]
+    assert manifest.seeds == (trained.run.info.config.seed,)
+    assert manifest.code.package == version("shopintent")
+    assert (manifest.precision, manifest.parent, manifest.forced) == ("float32", None, None)
+    assert manifest.metrics == ()
+    assert manifest.calibration == ()
+    assert manifest.signatures["intent"] == intent_signature(trained.run)
+    assert manifest.signatures.keys() == {"intent", "text_encoder", "product_encoder"}
+    assert sum(file.size for file in manifest.files) > 1_000_000
+
+
+def test_golden_requests_are_new_of_every_length_and_name_nobody(trained: Trained) -> None:
+    golden = read_golden(trained.releases.release(RELEASE).golden)
+    assert golden.behavior_fingerprint == trained.run.tokenizer.fingerprint
+    assert len(golden.behaviors) == len(golden.request_times) == N_GOLDEN
+    lengths = [len(each) for each in golden.behaviors]
+    assert (lengths[0], max(lengths)) == (0, trained.run.tokenizer.max_events)
+    assert len(set(lengths)) > 8
+    last = max(int(each.event_times[-1]) for each in golden.behaviors[1:])
+    assert last == int(golden.request_times[0]) - ASKED_AFTER_S
+    content = trained.releases.release(RELEASE).golden.read_bytes()
+    shoppers = trained.dataset.events().select("shopper_id").unique().collect()["shopper_id"]
+    assert not [each for each in shoppers if each.encode() in content]
+
+
+def test_the_network_gives_the_golden_answers(trained: Trained) -> None:
+    golden = read_golden(trained.releases.release(RELEASE).golden)
+    said = predict(
+        ServedIntent(trained.run.network, trained.run.heads),
+        trained.run.tokenizer,
+        golden.behaviors,
+        golden.request_times,
+        silent,
+    )
+    names = [tensor.name for tensor in intent_signature(trained.run).outputs]
+    answers = dict(zip(names, vars(said).values(), strict=True))
+    assert mismatches(golden.intent, answers, golden.tolerances) == []
+    answers["behavior_embedding"] = answers["behavior_embedding"][::-1]
+    assert mismatches(golden.intent, answers, golden.tolerances) != []
+    encoder = TextEncoder.open(trained.run.folder)
+    assert encoder.encode(golden.texts) == pytest.approx(golden.text_embeddings, abs=1e-4)
+    tokens, texts = torch.tensor(golden.product_tokens), torch.tensor(golden.product_texts)
+    with torch.no_grad():
+        embeddings = trained.run.network.products(tokens.long(), texts)
+    assert embeddings.numpy() == pytest.approx(golden.product_embeddings, abs=1e-4)
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_failed_gates_refuse_unless_forced_and_the_release_keeps_the_reason(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = MetricRow(
+        model="shopintent", metric="ece", value=0.3, ci=(0.2, 0.4), split="time",
+        horizon="24h", samples=9, gate=Gate(at_most=0.02),
+    )  # fmt: skip
+    monkeypatch.setattr(publishing, "measured", lambda run: (failing,))
+    root = ReleasesRoot(tmp_path / "releases")
+    with pytest.raises(PublishError, match=r"ece within 24h is 0\.3 .* --force"):
+        publish(trained.run, trained.dataset, root, "bad", silent)
+    assert root.release_ids() == []
+    published = publish(trained.run, trained.dataset, root, "bad", silent, force="to show it")
+    saved = Manifest.load(root.release("bad").manifest)
+    assert saved == published.manifest
+    assert (saved.forced, saved.metrics) == ("to show it", (failing,))
+    assert saved.calibration == (Calibration("24h", 9, None, 0.3, None, None),)
+    assert "1 of 1 failed, forced: to show it. ece within 24h" in gates(saved)
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_a_release_is_published_to_a_store_and_comes_back(trained: Trained, tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}"
+    published = publish_to_url(trained.run, trained.dataset, url, "far", silent)
+    assert not published.serving
+    cache = ReleasesRoot(tmp_path / "cache")
+    assert fetch("far", url, cache) == published.manifest
+    assert list(read_products(cache.release("far")))
+    with pytest.raises(PublishError, match="has a release far: a release never changes"):
+        publish_to_url(trained.run, trained.dataset, url, "far", silent)
 
 
 def test_an_existing_release_is_never_replaced(trained: Trained) -> None:
