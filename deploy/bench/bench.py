@@ -28,7 +28,7 @@ from deploy.bench.targets import (
     predict_intent_target,
     recommend_target,
 )
-from deploy.bench.verify import Verified, answer_bytes, read_catalog, verify
+from deploy.bench.verify import Catalog, Verified, answer_bytes, read_catalog, verify
 from deploy.bench.visitors import Visitor, make_visitors, track
 from shopintent.artifacts import Manifest
 from shopintent.artifacts.products import read_first_products
@@ -64,6 +64,8 @@ class Bench:
     manifest: Manifest
     products: Sequence[Product]
     """Those that visitors look at."""
+    catalogs: Mapping[int, Catalog]
+    """By collection size."""
     started: int
     """Unix time; everything that visitors did was before."""
 
@@ -98,9 +100,9 @@ class Bench:
         found = {}
         for size in self.sizes:
             with self.console.status(f"verifying answers over {size:,} products"):
-                catalog = read_catalog(self.servers.by_size[size])
-                client = self.clients[size]
-                found[size] = verify(client, self.direct, self.manifest, catalog, visitors)
+                found[size] = verify(
+                    self.clients[size], self.direct, self.manifest, self.catalogs[size], visitors
+                )
         return found
 
     def target(self, name: str, size: int, visitors: Sequence[Visitor]) -> Target:
@@ -161,6 +163,7 @@ def opened(console: Console, options: Options, servers: Servers) -> Iterator[Ben
                 for each in read_first_products(folder, min(VIEWED_PRODUCTS, options.products[0]))
                 if tokenizer.products.lookup(each.product.product_id) != UNKNOWN
             ],
+            catalogs={size: read_catalog(server) for size, server in servers.by_size.items()},
             started=int(time.time()),
         )
 
@@ -178,6 +181,10 @@ def run(bench: Bench) -> Json:
     ratios |= {
         f"recommend_p99_ms_half_peak_{short(row['products'])}": row["p99_ms_of_rounds"]
         for row in half_peak
+    }
+    ratios |= {
+        f"recommend_recall_{short(size)}": results.summary([each.recall])
+        for size, each in verified.items()
     }
     found: Json = {
         "rows": [asdict(row) for row in results.rows(closed, wrong)],

@@ -24,8 +24,11 @@ from shopintent.artifacts import (
 from shopintent.artifacts.integrity import seal
 from shopintent.behavior import Product
 
+MAX_PARENTS = 5_000
+"""Products that others are made like: each is compared with each of them."""
+NEIGHBORS = 40
 NOISE = 0.35
-"""Length of what is added to an embedding of length 1: the cosine to its original is about 0.94."""
+"""Length of what is added at random to an embedding of length 1."""
 PRICE_FACTORS = (0.5, 2.0)
 IN_STOCK_SHARE = 0.95
 SEED = 11
@@ -68,10 +71,11 @@ def sized_release(source: ReleasesRoot, n_products: int, folder: Path) -> Releas
 
 
 def grown(originals: list[IndexedProduct], n_products: int) -> Collection:
-    """Returns the most popular of the originals, followed by variations of all of them."""
+    """Returns the most popular of the originals, followed by variations of them."""
     kept = originals[:n_products]
     random = np.random.default_rng(SEED)
-    parents = random.integers(len(originals), size=n_products - len(kept))
+    n_parents = min(len(originals), MAX_PARENTS)
+    parents = random.integers(n_parents, size=n_products - len(kept))
     embeddings = np.stack([each.embedding for each in originals])
     content = np.stack([each.content for each in originals])
     factors = random.uniform(*PRICE_FACTORS, size=len(parents))
@@ -84,7 +88,9 @@ def grown(originals: list[IndexedProduct], n_products: int) -> Collection:
     ]
     return Collection(
         products=[*(each.product for each in kept), *variations],
-        embeddings=np.concatenate([embeddings[: len(kept)], scatter(embeddings[parents], random)]),
+        embeddings=np.concatenate(
+            [embeddings[: len(kept)], between(embeddings[:n_parents], parents, random)]
+        ),
         content=np.concatenate([content[: len(kept)], content[parents]]),
     )
 
@@ -103,11 +109,24 @@ def vary(product: Product, number: int, price_factor: float, in_stock: bool) -> 
     )
 
 
-def scatter(embeddings: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """Returns [N, D] L2-normalized embeddings, each near the one that was given."""
-    noise = random.standard_normal(embeddings.shape, dtype=np.float32)
-    found: NDArray[np.float32] = embeddings + noise * (
-        NOISE / np.sqrt(embeddings.shape[1], dtype=np.float32)
-    )
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    return found
+def between(
+    embeddings: NDArray[np.float32], parents: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Returns an L2-normalized embedding for each parent [N]: on its way to another near it, or so.
+
+    So a large collection fills the space between the originals, as a larger shop does, and is not
+    a heap of copies of each.
+    """
+    alike = embeddings @ embeddings.T
+    near = np.argsort(-alike, axis=1)[:, 1 : 1 + NEIGHBORS]
+    others = near[parents, random.integers(near.shape[1], size=len(parents))]
+    share = random.random((len(parents), 1), dtype=np.float32)
+    found = unit(share * embeddings[parents] + (1 - share) * embeddings[others])
+    noise = random.standard_normal(found.shape, dtype=np.float32)
+    return unit(found + noise * (NOISE / np.sqrt(found.shape[1], dtype=np.float32)))
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the vectors with length 1."""
+    lengths: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths
