@@ -34,14 +34,14 @@ FETCHES = ".fetch-"
 
 def remote_release_ids(url: str) -> list[str]:
     """Returns the ids of all complete releases under a URL, in order of name."""
-    files, root = _open(url)
+    files, root = open_url(url)
     found = (PurePosixPath(each) for each in files.glob(f"{root}/releases/*/manifest.json"))
     return sorted(path.parent.name for path in found if RELEASE_ID.fullmatch(path.parent.name))
 
 
 def refuse_existing(url: str, release_id: str) -> None:
     """Raises ReleaseError when a release of this id is there."""
-    files, root = _open(url)
+    files, root = open_url(url)
     if files.exists(_manifest(root, release_id)):
         raise ReleaseError(
             f"{url} has a release {release_id}: a release never changes, give another id"
@@ -54,7 +54,7 @@ def upload(local: ReleasesRoot, release_id: str, url: str, on_progress: Progress
     Raises ReleaseError when it is there already.
     """
     refuse_existing(url, release_id)
-    files, root = _open(url)
+    files, root = open_url(url)
     paths = release_paths(local, release_id)
     progress = ByteProgress("uploading", sum(path.stat().st_size for path in paths), on_progress)
     for path in paths:
@@ -91,7 +91,7 @@ def fetch(
 
 
 def _download(release_id: str, url: str, to: ReleasesRoot, on_progress: Progress) -> Manifest:
-    files, root = _open(url)
+    files, root = open_url(url)
     try:
         said = files.cat_file(_manifest(root, release_id))
     except FileNotFoundError as error:
@@ -147,7 +147,7 @@ def _manifest(root: str, release_id: str) -> str:
     return f"{root}/releases/{release_id}/manifest.json"
 
 
-def _open(url: str) -> tuple[AbstractFileSystem, str]:
+def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     """Returns the file system of a URL and the path in it. Raises ReleaseError for other URLs."""
     try:
         files, path = fsspec.core.url_to_fs(url)

@@ -26,7 +26,7 @@ from typing import Any
 FORMAT_VERSION = 1
 """Bump it when a field changes its meaning; another version is refused."""
 
-AUDIT = "audit.jsonl"
+ROUTING, AUDIT = "routing.json", "audit.jsonl"
 
 BUCKETS = 10_000
 """The finest share of traffic is one of so many: 0.01 %."""
@@ -117,7 +117,7 @@ def whoami() -> str:
 
 def routing_path(root: Path) -> Path:
     """Returns where the document lies in a releases root."""
-    return root / "routing.json"
+    return root / ROUTING
 
 
 def read_routing(root: Path) -> Routing | None:
@@ -127,15 +127,7 @@ def read_routing(root: Path) -> Routing | None:
     """
     path = routing_path(root)
     try:
-        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if saved.pop("format_version") != FORMAT_VERSION:
-            raise RoutingError(f"its format version is not {FORMAT_VERSION}")
-        shares = {
-            name: Share(**saved.pop(name)) if saved.get(name) else None
-            for name in ("canary", "shadow")
-        }
-        change = Change(**saved.pop("change")) if saved.get("change") else None
-        return Routing(**{**saved, **shares, "change": change})
+        return parse_routing(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -143,6 +135,18 @@ def read_routing(root: Path) -> Routing | None:
             f"{path} cannot be read: {error}; delete it and name the release that serves with "
             "`shopintent-server releases promote`"
         ) from error
+
+
+def parse_routing(text: bytes) -> Routing:
+    """Returns the routing of a document. What is wrong with it raises errors of many kinds."""
+    saved: dict[str, Any] = json.loads(text)
+    if saved.pop("format_version") != FORMAT_VERSION:
+        raise RoutingError(f"its format version is not {FORMAT_VERSION}")
+    shares = {
+        name: Share(**saved.pop(name)) if saved.get(name) else None for name in ("canary", "shadow")
+    }
+    change = Change(**saved.pop("change")) if saved.get("change") else None
+    return Routing(**{**saved, **shares, "change": change})
 
 
 @contextmanager
@@ -184,11 +188,15 @@ class RoutingChange:
         The change is audited after it is made. A crash between the two loses nothing: the document
         holds its own change, which is audited before the next one.
         """
-        self._audit()
         generation = 1 if self.routing is None else self.routing.generation + 1
         change = replace(change, at=datetime.now(UTC).isoformat(timespec="milliseconds"))
-        self.routing = replace(routing, generation=generation, change=change)
-        document = {"format_version": FORMAT_VERSION, **asdict(self.routing)}
+        return self.adopt(replace(routing, generation=generation, change=change))
+
+    def adopt(self, routing: Routing) -> Routing:
+        """Writes a document as it is, such as one from another place."""
+        self._audit()
+        self.routing = routing
+        document = {"format_version": FORMAT_VERSION, **asdict(routing)}
         written = self.root / f".routing.{os.getpid()}"
         with written.open("w", encoding="utf-8") as file:
             file.write(json.dumps(document, indent=2) + "\n")
@@ -196,7 +204,7 @@ class RoutingChange:
             os.fsync(file.fileno())
         written.replace(routing_path(self.root))
         self._audit()
-        return self.routing
+        return routing
 
     def _audit(self) -> None:
         """Appends the change that made the document, unless it is audited already."""

@@ -25,6 +25,7 @@ from shopintent.server.opening import ReleaseOpener, triton_channel
 from shopintent.server.permission import Permission
 from shopintent.server.readiness import prove_ready
 from shopintent.server.release_control import (
+    current_routing,
     follow_routing,
     release_manager,
     unload_unnamed,
@@ -69,7 +70,8 @@ class App:
         self.traffic = traffic
         self.catalog = CatalogWriter(journal, traffic)
         self._health = health_aio.HealthServicer()
-        self._server = grpc_server(config, metrics)
+        self._metrics = metrics or Metrics()
+        self._server = grpc_server(config, self._metrics)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
         self._add_services(sessions, manager)
@@ -89,6 +91,7 @@ class App:
     async def check(self) -> None:
         """Checks every release now and publishes what was found of the one that serves."""
         await asyncio.gather(*(release.monitor.check() for release in self.traffic.ready))
+        self._metrics.releases(self.traffic.roles())
         monitor = self.traffic.serving.monitor
         if monitor.serving != self._logged_serving:
             self._logged_serving = monitor.serving
@@ -122,7 +125,7 @@ class App:
     def _add_services(self, sessions: SessionStore, manager: ReleaseManager | None) -> None:
         config, server, traffic = self._config, self._server, self.traffic
         recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(
-            RecommendationService(sessions, traffic, config.answer_timeout_s), server
+            RecommendationService(sessions, traffic, config.answer_timeout_s, self._metrics), server
         )
         event_service_pb2_grpc.add_EventServiceServicer_to_server(
             EventService(sessions, traffic, config.answer_timeout_s), server
@@ -156,8 +159,10 @@ async def serve(
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(triton_channel(config))
-        opener = ReleaseOpener(config, triton, worker)
+        opener = ReleaseOpener(config, triton, worker, metrics)
         root = ReleasesRoot(config.releases)
+        if config.releases_url:
+            await asyncio.to_thread(current_routing, config)
         first = await opener.open(load_release(root, config.release))
 
         async def prove(release: ServingRelease) -> None:
@@ -183,6 +188,7 @@ async def serve(
             loop.add_signal_handler(number, stopped.set)
         port = await app.start()
         stack.push_async_callback(app.stop)
+        spare_what_stays()
         if not config.release:
             for work in (
                 follow_routing(config, traffic),

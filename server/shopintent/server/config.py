@@ -73,6 +73,12 @@ class Config:
     releases: Path = _option(
         Path("releases"), Path, "The releases root: the folder that the trainer publishes to."
     )
+    releases_url: str = _option(
+        "",
+        str,
+        "Where releases are published, a URL that fsspec knows such as s3://bucket/shop. They are "
+        "fetched into RELEASES, whose routing then follows the one there.",
+    )
     release: str = _option(
         "", str, "The id of the one release to serve. Default: what routing.json in the root says."
     )

@@ -29,6 +29,7 @@ from shopintent.server.inference.triton import (
     TritonContentEncoder,
     TritonRepository,
 )
+from shopintent.server.metrics import Metrics
 from shopintent.server.releases import Release, load_release
 from shopintent.server.serving import Backends, ServingRelease, serve_release
 
@@ -45,9 +46,16 @@ def triton_channel(config: Config) -> grpc.aio.Channel:
 class ReleaseOpener:
     """Opens releases of the releases root with Triton and the configured index."""
 
-    def __init__(self, config: Config, triton: grpc.aio.Channel, worker: int = 0) -> None:
+    def __init__(
+        self,
+        config: Config,
+        triton: grpc.aio.Channel,
+        worker: int | str = 0,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._config = config
         self._worker = worker
+        self._metrics = metrics or Metrics()
         self._triton = triton
         self._repository = TritonRepository(triton, config.triton_model_control_key or None)
         self._weights = read_placements(config.placements)
@@ -55,7 +63,8 @@ class ReleaseOpener:
     async def open_by_id(self, release_id: str) -> ServingRelease:
         """Reads a release of the root and opens it. Raises ReleaseError and IndexUnavailable."""
         root = ReleasesRoot(self._config.releases)
-        return await self.open(await asyncio.to_thread(load_release, root, release_id))
+        release = await asyncio.to_thread(load_release, root, release_id)
+        return await self.open(release)
 
     async def open(self, release: Release) -> ServingRelease:
         """Opens a release; it is not verified yet. Raises ReleaseError and IndexUnavailable."""
@@ -71,6 +80,7 @@ class ReleaseOpener:
                 n_horizons=len(manifest.horizons_s),
                 embedding_size=manifest.embedding_size,
                 answers=manifest.answers,
+                metrics=self._metrics,
             ),
             encoder=TritonContentEncoder(
                 self._triton,
@@ -84,7 +94,9 @@ class ReleaseOpener:
             repository=self._repository,
             index=index,
         )
-        return serve_release(self._config, release, backends, self._weights, index.close)
+        return serve_release(
+            self._config, release, backends, self._weights, index.close, self._metrics
+        )
 
     async def unload_models(self, release_id: str) -> None:
         """Frees the models of a release in Triton. Raises ModelUnavailable."""
@@ -92,7 +104,7 @@ class ReleaseOpener:
             await self._repository.unload(model_name, timeout_s=UNLOAD_TIMEOUT_S)
 
 
-async def _open_index(config: Config, release: Release, worker: int) -> ProductIndex:
+async def _open_index(config: Config, release: Release, worker: int | str) -> ProductIndex:
     if config.index == "edge":
         logger.info("opening the index", extra={"fields": {"release": release.release_id}})
         path, folder, manifest = _index_path(config), release.folder, release.manifest

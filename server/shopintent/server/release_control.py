@@ -6,9 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot
-from shopintent.artifacts.routing import RoutingError, read_routing, whoami
+from shopintent.artifacts.remote import fetch
+from shopintent.artifacts.remote_routing import changing_remote_routing, pull_routing
+from shopintent.artifacts.routing import Routing, RoutingError, read_routing, whoami
 from shopintent.server.config import Config
 from shopintent.server.errors import ModelUnavailable, ReleaseNotReady, ShopIntentError
 from shopintent.server.guardrails import Limits, objection
@@ -22,6 +25,11 @@ logger = logging.getLogger(__name__)
 
 WATCH_S = 0.5
 """Between looks at how a canary does."""
+BESIDE_SERVERS = 1_000
+"""The number, as a worker, of a program that opens a release which servers may have open too: no
+server has so many, and each number has its own copy of the edge index."""
+MANAGING = "managing"
+"""Whose copy of a collection is opened to prove a release while servers have theirs."""
 UNLOAD_AFTER_S = 10.0
 """Other servers take over a routing a little later, and may still ask a release of it."""
 
@@ -30,7 +38,7 @@ UNLOAD_AFTER_S = 10.0
 async def managing_releases(config: Config) -> AsyncIterator[ReleaseManager]:
     """Yields a manager of the releases root for a program that does not serve itself."""
     async with triton_channel(config) as triton:
-        yield release_manager(config, ReleaseOpener(config, triton))
+        yield release_manager(config, ReleaseOpener(config, triton, BESIDE_SERVERS))
 
 
 def release_manager(
@@ -59,7 +67,31 @@ def release_manager(
             await opener.unload_models(release_id)
         await remove_collection(config, release_id)
 
-    return ReleaseManager(root, prove, metrics_objection, remove)
+    if not config.releases_url:
+        return ReleaseManager(root, prove, metrics_objection, remove)
+    url = config.releases_url
+    return ReleaseManager(
+        root,
+        prove,
+        metrics_objection,
+        remove,
+        changing=partial(changing_remote_routing, url),
+        bring=partial(_bring, url, root),
+    )
+
+
+def _bring(url: str, root: ReleasesRoot, release_id: str) -> None:
+    fetch(release_id, url, root)
+
+
+def current_routing(config: Config) -> Routing | None:
+    """Returns the routing that holds, brought here first from where releases are published.
+
+    Raises RoutingError, ReleaseError and OSError.
+    """
+    if config.releases_url:
+        return pull_routing(config.releases_url, ReleasesRoot(config.releases))
+    return read_routing(config.releases)
 
 
 async def follow_routing(config: Config, traffic: Traffic) -> None:
@@ -67,10 +99,10 @@ async def follow_routing(config: Config, traffic: Traffic) -> None:
     complained = ""
     while True:
         try:
-            routing = await asyncio.to_thread(read_routing, config.releases)
+            routing = await asyncio.to_thread(current_routing, config)
             if routing is not None and routing != traffic.routing:
                 traffic.follow(routing)
-        except RoutingError as error:
+        except (RoutingError, ReleaseError, OSError) as error:
             if str(error) != complained:
                 complained = str(error)
                 logger.error("%s; going on as before", error)

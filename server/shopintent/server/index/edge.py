@@ -65,7 +65,7 @@ class EdgeProductIndex:
         release_folder: ReleaseFolder,
         manifest: Manifest,
         *,
-        worker: int = 0,
+        worker: int | str = 0,
         on_progress: Callable[[int, int], None] | None = None,
         cached_products: int = 20_000,
     ) -> EdgeProductIndex:

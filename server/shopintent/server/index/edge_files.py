@@ -107,7 +107,7 @@ class WorkerFolder:
 
 def open_worker_folder(
     path: Path,
-    worker: int,
+    worker: int | str,
     release_folder: ReleaseFolder,
     manifest: Manifest,
     on_progress: OnProgress | None,

@@ -5,14 +5,18 @@ A change is one replacement of routing.json; servers pick it up by themselves.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from shopintent.artifacts import Manifest, ReleasesRoot
+from shopintent.artifacts import Manifest, ReleaseError, ReleasesRoot
 from shopintent.artifacts.metrics import MARGINS, MetricRow
 from shopintent.artifacts.routing import (
     Change,
     Routing,
+    RoutingChange,
     Share,
     changing_routing,
     promoted,
@@ -57,6 +61,11 @@ class ReleaseManager:
     """Returns why the metrics of the first are too much worse than those of the second."""
     remove: Callable[[str], Awaitable[None]]
     """Frees what a release holds outside its folders: models in Triton, collections."""
+    changing: Callable[[Path], AbstractContextManager[RoutingChange]] = changing_routing
+    """Holds the routing while it is changed."""
+    bring: Callable[[str], None] | None = None
+    """Brings a release into the root that is not there, where it may be elsewhere. Raises
+    ReleaseError."""
 
     def list(self) -> list[ReleaseStatus]:
         """Returns every complete release, in order of id."""
@@ -69,27 +78,31 @@ class ReleaseManager:
 
     async def verify(self, release_id: str) -> None:
         """Raises ReleaseNotReady, saying why, unless the release may take traffic."""
-        self._manifest(release_id)
+        await self._brought(release_id)
         await self.prove(release_id)
 
     async def shadow(self, release_id: str, percent: float, reason: Reason) -> Routing:
         """Has a release asked what a share of the shoppers ask, answering nobody."""
         await self.verify(release_id)
         share = Share(release_id, percent)
-        return self._change("shadow", release_id, reason, lambda now: replace(now, shadow=share))
+        return await self._change(
+            "shadow", release_id, reason, lambda now: replace(_routed(now), shadow=share)
+        )
 
     async def canary(self, release_id: str, percent: float, reason: Reason) -> Routing:
         """Has a release answer a share of the shoppers."""
         await self._check(release_id, reason)
         share = Share(release_id, percent)
-        return self._change("canary", release_id, reason, lambda now: replace(now, canary=share))
+        return await self._change(
+            "canary", release_id, reason, lambda now: replace(_routed(now), canary=share)
+        )
 
     async def promote(self, release_id: str, reason: Reason) -> Routing:
         """Has a release answer everybody; the one before is kept ready to roll back to."""
         await self._check(release_id, reason)
-        with changing_routing(self.root.path) as held:
-            change = Change("promote", release_id, reason.who, reason.why, reason.forced)
-            return held.write(promoted(held.routing, release_id), change)
+        return await self._change(
+            "promote", release_id, reason, lambda now: promoted(now, release_id)
+        )
 
     def rollback(self, reason: Reason, release_id: str = "") -> Routing:
         """Takes a release out of the routing: ends it as canary or shadow, or has the previous one
@@ -98,7 +111,7 @@ class ReleaseManager:
         Without an id it is the canary, with the shadow beside it, or else the serving release. It
         asks nothing else, so that it works when everything else does not.
         """
-        with changing_routing(self.root.path) as held:
+        with self.changing(self.root.path) as held:
             now = _routed(held.routing)
             if now.canary is not None and not release_id:
                 about, after = now.canary.release_id, replace(now, canary=None, shadow=None)
@@ -116,7 +129,7 @@ class ReleaseManager:
 
         Several servers may see the same canary fail: one of them ends it.
         """
-        with changing_routing(self.root.path) as held:
+        with self.changing(self.root.path) as held:
             now = held.routing
             if now is None or now.canary is None or now.generation != generation:
                 return False
@@ -131,7 +144,7 @@ class ReleaseManager:
         """
         if not self.root.release(release_id).path.exists():
             raise ReleaseNotFound(release_id, self.root.release_ids())
-        with changing_routing(self.root.path) as held:
+        with self.changing(self.root.path) as held:
             parts = roles(held.routing, release_id)
             if parts:
                 raise ReleaseInUse(release_id, parts)
@@ -144,7 +157,7 @@ class ReleaseManager:
 
     async def _check(self, release_id: str, reason: Reason) -> None:
         """Raises ReleaseNotReady unless the release may answer shoppers."""
-        manifest = self._manifest(release_id)
+        manifest = await self._brought(release_id)
         routing = read_routing(self.root.path)
         if routing is not None and routing.serving != release_id and not reason.forced:
             why = self.objection(manifest, self._manifest(routing.serving))
@@ -152,13 +165,27 @@ class ReleaseManager:
                 raise ReleaseNotReady(release_id, f"{why}; force it if that is meant")
         await self.prove(release_id)
 
-    def _change(
-        self, action: str, release_id: str, reason: Reason, to: Callable[[Routing], Routing]
+    async def _change(
+        self, action: str, release_id: str, reason: Reason, to: Callable[[Routing | None], Routing]
     ) -> Routing:
-        with changing_routing(self.root.path) as held:
-            self._manifest(release_id)
-            change = Change(action, release_id, reason.who, reason.why, reason.forced)
-            return held.write(to(_routed(held.routing)), change)
+        change = Change(action, release_id, reason.who, reason.why, reason.forced)
+
+        def write() -> Routing:
+            with self.changing(self.root.path) as held:
+                self._manifest(release_id)
+                return held.write(to(held.routing), change)
+
+        # It waits for whoever changes it now, and for the disk.
+        return await asyncio.to_thread(write)
+
+    async def _brought(self, release_id: str) -> Manifest:
+        """Returns the manifest of a release, which is brought here first where it is elsewhere."""
+        if self.bring is not None and release_id not in self.root.release_ids():
+            try:
+                await asyncio.to_thread(self.bring, release_id)
+            except ReleaseError as error:
+                raise ReleaseNotReady(release_id, str(error)) from error
+        return self._manifest(release_id)
 
     def _manifest(self, release_id: str) -> Manifest:
         if release_id not in self.root.release_ids():
