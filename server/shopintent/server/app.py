@@ -19,6 +19,7 @@ from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.catalog_writes import CatalogWriter, catch_up
 from shopintent.server.config import Config, read_release_token, state_folder
 from shopintent.server.errors import ShopIntentError
+from shopintent.server.garbage import spare_what_stays
 from shopintent.server.listening import bind, grpc_server
 from shopintent.server.metrics import Metrics
 from shopintent.server.opening import ReleaseOpener, triton_channel
