@@ -138,7 +138,7 @@ def test_events_in_the_request_make_messages_of_one_length_under_ids_nobody_has(
 
 def test_a_server_settles_when_it_gets_no_faster() -> None:
     rates = iter([10.0, 100.0, 105.0, 1_000.0])
-    settle(json_target("t", "http://t", [b"{}"]), lambda target, load: measured(next(rates)))
+    settle(json_target("t", "http://t", [b"{}"]), 64, lambda target, load: measured(next(rates)))
     assert next(rates) == 1_000.0
 
 
@@ -148,7 +148,7 @@ def test_a_server_that_answers_no_load_is_an_error(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(LoadError, match="t at http://t answers no load"):
-        settle(json_target("t", "http://t", [b"{}"]), nothing)
+        settle(json_target("t", "http://t", [b"{}"]), 64, nothing)
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
@@ -199,7 +199,12 @@ def test_the_report_tells_the_ratio_that_was_asked_for() -> None:
     cells = {**CELLS, Cell("bentoml", 1): [measured(10.0)]}
     ratios = results.ratios(cells, ["fastapi", "bentoml"])
     peers = {
-        name: {"title": name, "version": "1", "settings": "workers 2"}
+        name: {
+            "title": name,
+            "version": "1",
+            "settings": "workers 2",
+            "tried_rps_at_64": {"workers 1": 50.0, "workers 2": 100.0},
+        }
         for name in ("fastapi", "bentoml")
     }
     found: dict[str, Any] = {
@@ -215,8 +220,9 @@ def test_the_report_tells_the_ratio_that_was_asked_for() -> None:
     }
     found = json.loads(json.dumps(found))
     text = report.markdown(found)
-    assert "predict_intent_vs_best_peer_at_64: **4.40** (3.33 to 6.00), goal" in text
-    assert "| **shopintent** PredictIntent, events tracked before | 100 | 1,100 |" in text
+    assert "`predict_intent_vs_best_peer_at_64`: **4.40** (3.33 to 6.00), goal" in text
+    assert "| shopintent | 100 | 1,100 |" in text
+    assert "fastapi 1: workers 2, the best of workers 1: 50/s; workers 2: 100/s" in text
     assert "Calls that failed: {'bentoml': 2}." in text
     report.show(Console(quiet=True), found)
 

@@ -16,12 +16,14 @@ from deploy.bench.progress import counting
 
 TUNED_AT = 64
 """Calls in flight at which settings are chosen: where the ratios are told."""
-SETTLE_S = 2.0
+SETTLE_S = 1.5
 SETTLED = 1.1
 """It has settled when it gets faster by no more than this."""
 MOST_SETTLING = 6
-START_S = 12.0
-"""About what starting, settling and ending take, for the bar."""
+START_S = 10.0
+"""About what starting and ending take, for the bar."""
+CELL_S = 2.5 * SETTLE_S
+"""About what settling takes."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,15 @@ class Found:
 
 def tune(console: Console, tried: Sequence[Contender], seconds: float) -> list[float]:
     """Returns how many calls a second each of the contenders answers."""
-    rates = []
-    with counting(console, "choosing settings", len(tried) * (START_S + seconds)) as tell:
+    rates, takes_s = [], START_S + CELL_S + seconds
+    with counting(console, "choosing settings", len(tried) * takes_s) as tell:
         for contender in tried:
             tell(f"choosing settings: {contender.title}", 0.0)
             with ready(contender) as started:
                 (target,) = started.targets
+                settle(target, TUNED_AT)
                 rates.append(offer(target, Load(TUNED_AT, duration_s=seconds)).rps)
-            tell("choosing settings", START_S + seconds)
+            tell("choosing settings", takes_s)
     return rates
 
 
@@ -66,7 +69,7 @@ def measure_rounds(
 ) -> Found:
     """Returns everything that was measured, once a round; every other round goes backwards."""
     found = Found()
-    takes_s = START_S + len(in_flight) * seconds
+    takes_s = START_S + len(in_flight) * (CELL_S + seconds)
     with counting(console, "comparing", n_rounds * len(contenders) * takes_s) as tell:
         for number in range(n_rounds):
             for contender in contenders if number % 2 == 0 else reversed(contenders):
@@ -76,6 +79,7 @@ def measure_rounds(
                     tell(doing, START_S)
                     for target in started.targets:
                         for calls in in_flight:
+                            settle(target, calls)
                             measured = offer(target, Load(calls, duration_s=seconds))
                             found.cells.setdefault(Cell(target.name, calls), []).append(measured)
                     _note(found.memory_mb, contender.name, started.memory_mb())
@@ -90,20 +94,21 @@ def _note(greatest: dict[str, float], name: str, value: float) -> None:
 
 @contextmanager
 def ready(contender: Contender) -> Iterator[Started]:
-    """Starts a contender, checks its answers, and lets it settle."""
+    """Starts a contender and checks its answers."""
     with contender.start() as started:
         started.verify()
-        for target in started.targets:
-            settle(target)
         yield started
 
 
-def settle(target: Target, measure: Callable[[Target, Load], Measured] = offer) -> None:
+def settle(
+    target: Target, in_flight: int, measure: Callable[[Target, Load], Measured] = offer
+) -> None:
     """Offers load until it is answered no faster than before.
 
-    Some servers answer before all of their processes do. Raises LoadError when none is answered.
+    Some servers answer before all of their processes do, and some adapt to the load that they had.
+    Raises LoadError when nothing is answered.
     """
-    load, before = Load(TUNED_AT, duration_s=SETTLE_S, warm_up_s=0.0), 0.0
+    load, before = Load(in_flight, duration_s=SETTLE_S, warm_up_s=0.0), 0.0
     for _ in range(MOST_SETTLING):
         try:
             rps = measure(target, load).rps

@@ -78,7 +78,12 @@ RAY_SERVE = Peer(
     title="Ray Serve",
     package="ray",
     arguments=("-m", f"{SERVERS}.ray_serve_server"),
-    settings=({"workers": 1}, {"workers": CORES}),
+    settings=(
+        {"workers": 1, "batch_wait_ms": 1},
+        {"workers": 1, "batch_wait_ms": 5},
+        {"workers": CORES, "batch_wait_ms": 1},
+        {"workers": CORES, "batch_wait_ms": 5},
+    ),
     environment={
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

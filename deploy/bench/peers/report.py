@@ -15,22 +15,22 @@ Json = dict[str, Any]
 BAR, GOAL = 2.0, 4.0
 """How many times as much we are to answer as the best peer, at 64 in flight."""
 OURS = {
-    PREDICT_INTENT: "**shopintent** PredictIntent, events tracked before",
-    WITH_EVENTS: "**shopintent** PredictIntent, events in the request",
+    PREDICT_INTENT: "shopintent",
+    WITH_EVENTS: "shopintent, events sent",
 }
 
 
 def show(console: Console, found: Json) -> None:
-    """Prints the tables."""
-    table = Table(title="one shopper's behavior in, one prediction out", title_justify="left")
+    """Prints the table and what it means."""
     head, *lines = _table(found)
+    table = Table(title="PredictIntent and its peers", title_justify="left")
     for number, title in enumerate(head):
         table.add_column(title, justify="left" if number == 0 else "right")
     for line in lines:
-        table.add_row(*(cell.replace("**", "") for cell in line))
+        table.add_row(*line)
     console.print(table)
     for sentence in _sentences(found):
-        console.print(sentence.replace("**", ""))
+        console.print(sentence.replace("**", "").replace("`", ""))
 
 
 def markdown(found: Json) -> str:
@@ -40,28 +40,29 @@ def markdown(found: Json) -> str:
     made = (
         f"`{found['command']}`, commit {found['commit']}, {machine['cpu']}, "
         f"{machine['cores']} cores, {machine['memory_gb']} GB, h2load on the same cores. "
-        f"{found['events']} events of each of {found['visitors']} visitors, "
-        f"{found['rounds']} rounds of {found['seconds']:g} s a cell."
+        f"{found['visitors']:,} visitors with {found['events']} events each, "
+        f"{found['rounds']} rounds of {found['seconds']:g} s a cell; medians, and the largest "
+        "spread of calls/s."
     )
     rule = ["---", *["--:"] * (len(head) - 1)]
-    written = ["# PredictIntent and what a team would otherwise write", made]
-    written.append("\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines)))
-    return "\n\n".join([*written, *_sentences(found)]) + "\n"
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
+    sentences = "\n".join(f"- {sentence}" for sentence in _sentences(found))
+    return f"# PredictIntent and its peers\n\n{made}\n\n{rows}\n\n{sentences}\n"
 
 
 def _table(found: Json) -> list[list[str]]:
     """Returns the head and the lines: a target a line, what it does in every load beside it."""
     rows = {(row["target"], row["in_flight"]): row for row in found["rows"]}
     loads = sorted({in_flight for _, in_flight in rows})
-    head = ["", *(f"{load} in flight: calls/s" for load in loads)]
-    head += [f"p50 / p99 ms at {load}" for load in loads] + ["spread", "MB"]
+    head = ["in flight", *(f"{load}: calls/s" for load in loads)]
+    head += [f"{load}: p50 / p99 ms" for load in loads] + ["spread", "MB"]
     lines = [head]
     for target in dict.fromkeys(target for target, _ in rows):
         cells = [rows[target, load] for load in loads]
         memory = found["memory_mb"].get(PREDICT_INTENT if target in OURS else target)
         lines.append(
             [
-                _title(found, target),
+                OURS[target] if target in OURS else found["peers"][target]["title"],
                 *(f"{cell['rps']:,.0f}" for cell in cells),
                 *(f"{cell['p50_ms']:.1f} / {cell['p99_ms']:.1f}" for cell in cells),
                 f"{max(cell['spread'] for cell in cells):.0%}",
@@ -71,22 +72,26 @@ def _table(found: Json) -> list[list[str]]:
     return lines
 
 
-def _title(found: Json, target: str) -> str:
-    if target in OURS:
-        return OURS[target]
-    peer = found["peers"][target]
-    return f"{peer['title']} {peer['version']} ({peer['settings']})"
-
-
 def _sentences(found: Json) -> list[str]:
     sentences = [
-        f"{name}: **{each['median']:.2f}** ({each['smallest']:.2f} to {each['largest']:.2f})"
+        f"`{name}`: **{each['median']:.2f}** ({each['smallest']:.2f} to {each['largest']:.2f})"
         + _judgement(name, each["median"])
         for name, each in found["ratios_of_rounds"].items()
         if "_vs_best_peer_" in name
     ]
+    sentences += [
+        f"{peer['title']} {peer['version']}: {peer['settings']}, the best of "
+        + "; ".join(
+            f"{settings}: {rps:,.0f}/s" for settings, rps in peer["tried_rps_at_64"].items()
+        )
+        for peer in found["peers"].values()
+    ]
+    sentences.append(
+        "shopintent finds the events that it was sent before under the visitor's id; peers, and "
+        '"shopintent, events sent", get all of them with every request.'
+    )
     furthest = max(found["differences"].values(), default=0.0)
-    sentences.append(f"Answers differ from onnxruntime's own by {furthest:.1e} at most.")
+    sentences.append(f"Answers differ from onnxruntime's own by at most {furthest:.0e}.")
     failed = {row["target"]: row["failed"] for row in found["rows"] if row["failed"]}
     if failed:
         sentences.append(f"Calls that failed: {failed}.")

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from deploy.bench.peers.servers.intent_model import MAX_BATCH, IntentModel, Json, setting
 
-BATCH_TIMEOUT_S = 0.002
+BATCH_WAIT_S = int(setting("batch_wait_ms")) / 1000
 """For a batch to fill."""
 MAX_ONGOING = 256
 """Requests that a replica may hold: more than ever wait here."""
@@ -31,7 +31,7 @@ class Intent:
     def __init__(self) -> None:
         self.model = IntentModel()
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_TIMEOUT_S)
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
     async def predict(self, behaviors: list[Json]) -> list[Json]:
         """Answers a batch."""
         return self.model.predict(behaviors)
