@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shopintent.artifacts.routing import Routing
 from shopintent.server import metrics as the_metrics
 from shopintent.server.app import App
-from shopintent.server.config import ConfigError
+from shopintent.server.config import ConfigError, read_placements
 from shopintent.server.hydrate import Degraded
 from shopintent.server.metrics import (
     BLOCK_BYTES,
@@ -25,10 +25,13 @@ from shopintent.server.metrics import (
     DEGRADED,
     METHODS,
     OTHER,
+    STAGE,
+    STAGES,
     Block,
     Metrics,
 )
 from shopintent.server.metrics_page import serve_metrics
+from shopintent.server.serving import Backends, serve_release
 from shopintent.server.traffic import Traffic
 from shopintent.v1 import (
     catalog_service_pb2,
@@ -37,7 +40,8 @@ from shopintent.v1 import (
     recommendation_service_pb2_grpc,
 )
 from shopintent.v1 import recommendation_service_pb2 as pb
-from support.server import config_of, failure_of, make_outside, open_release, running
+from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent
+from support.server import config_of, failure_of, make_outside, running
 
 RECOMMEND = "shopintent.v1.RecommendationService/Recommend"
 
@@ -113,7 +117,7 @@ COUNTS = """
 import sys
 from shopintent.server.metrics import Block, Metrics
 metrics = Metrics(Block(int(sys.argv[1])))
-metrics.stage("model", 0.002)
+metrics.stages["model"].observe(0.002)
 metrics.call_started("shopintent.v1.RecommendationService/Recommend")
 metrics.releases({"r1": "serving", "r2": "canary"})
 """
@@ -121,7 +125,7 @@ metrics.releases({"r1": "serving", "r2": "canary"})
 
 def test_the_numbers_of_processes_are_summed_and_outlive_them(shared: int) -> None:
     mine = Metrics()
-    mine.stage("model", 0.002)
+    mine.stages["model"].observe(0.002)
     mine.releases({"r1": "serving"})
     reader = Block(shared)
     for _ in range(2):
@@ -167,15 +171,29 @@ def test_an_address_that_is_taken_is_told_with_its_variable() -> None:
 async def test_calls_of_a_server_are_counted(tmp_path: Path) -> None:
     metrics = Metrics()
     outside, config = make_outside(tmp_path), config_of()
-    release = open_release(config, outside)
+    backends = Backends(outside.model, outside.encoder, outside.repository, outside.index)
+    weights, close = read_placements(None), outside.index.close
+    release = serve_release(config, outside.release, backends, weights, close, metrics)
     traffic = Traffic(release, Routing(release.release_id))
     app = App(config, outside.sessions, outside.journal, traffic, metrics)
     async with running(app) as (_, channel):
         stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
         await stub.Recommend(pb.RecommendRequest())
         await failure_of(stub.Recommend(pb.RecommendRequest(page_size=-1)))
+        viewed = [UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id="p7")]
+        await stub.Recommend(pb.RecommendRequest(recent_events=viewed))
+        outside.model.down = True
+        await stub.Recommend(pb.RecommendRequest(recent_events=viewed))
+        await app.check()
     block = metrics.block
     ok, _ = block.read(the_metrics.CALLS, (RECOMMEND, "OK"))
     bad, _ = block.read(the_metrics.CALLS, (RECOMMEND, "INVALID_ARGUMENT"))
-    assert (sum(ok), sum(bad)) == (1, 1)
+    assert (sum(ok), sum(bad)) == (3, 1)
+    samples = scraped(block)
+    degraded = {"rpc_method": RECOMMEND, "reason": "model-unavailable"}
+    assert sample(samples, "shopintent_degraded_answers_total", **degraded) == 1
+    stages = {stage: sample(samples, f"{STAGE.name}_count", stage=stage) for stage in STAGES}
+    assert stages == {"validate": 3, "session": 3, "tokens": 2, "model": 1, "index": 1, "answer": 3}
+    served = {"release_id": "r1", "role": "serving"}
+    assert sample(samples, "shopintent_release_workers", **served) == 1
     assert block.read(the_metrics.IN_FLIGHT, (RECOMMEND,)) == ([0], 0.0)

@@ -14,7 +14,8 @@ import grpc
 from tokenizers import Tokenizer
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot, layout
-from shopintent.server.config import Config, read_placements, read_qdrant_api_key
+from shopintent.server.catalog_journal import CatalogJournal, release_key
+from shopintent.server.config import Config, read_placements, read_qdrant_api_key, state_folder
 from shopintent.server.index import ProductIndex, edge_files
 from shopintent.server.index.edge import EdgeProductIndex
 from shopintent.server.index.qdrant import (
@@ -36,6 +37,7 @@ from shopintent.server.serving import Backends, ServingRelease, serve_release
 logger = logging.getLogger(__name__)
 
 UNLOAD_TIMEOUT_S = 30.0
+JOURNAL_TIMEOUT_S = 10.0
 
 
 def triton_channel(config: Config) -> grpc.aio.Channel:
@@ -141,6 +143,10 @@ async def load_index(config: Config, on_progress: Callable[[int, int], None]) ->
         await load_collection(client, release.folder, release.manifest, on_progress=on_progress)
     finally:
         await client.close()
+    # If it was loaded anew, servers that start from now on apply the whole journal to it.
+    journal = CatalogJournal.open(state_folder(config) / "catalog.sqlite")
+    await journal.mark_applied(release_key(release.manifest), 0, timeout_s=JOURNAL_TIMEOUT_S)
+    await journal.close()
     return release
 
 

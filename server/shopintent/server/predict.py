@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shopintent.artifacts import signature
 from shopintent.server.deadlines import Deadline
 from shopintent.server.hydrate import Degraded, HydratedBehavior, Hydrator
 from shopintent.server.inference import BehaviorModel
+from shopintent.server.metrics import Metrics
 from shopintent.server.releases import Component, Release, ReleaseMonitor
 from shopintent.server.sessions import History
 
@@ -43,6 +44,7 @@ class IntentPredictor:
     model: BehaviorModel
     hydrator: Hydrator
     monitor: ReleaseMonitor
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def predict(self, history: History, *, deadline: Deadline) -> PredictedIntent:
         """Returns the intent behind a history.
@@ -51,12 +53,15 @@ class IntentPredictor:
         """
         self.monitor.ensure_serving()
         self.monitor.ensure_up(Component.INTENT_MODEL)
+        laps = self.metrics.laps()
         hydrated = await self.hydrator.hydrate(history, timeout_s=deadline.share_s(HYDRATE_SHARE))
+        laps.ended("tokens")
         prediction = await self.model.predict(
             hydrated.behavior,
             request_time=request_time(hydrated),
             timeout_s=deadline.share_s(),
         )
+        laps.ended("model")
         manifest = self.release.manifest
         given = {name: prediction.optional_answers[name] for name in manifest.answers}
         return PredictedIntent(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from shopintent.server.deadlines import Deadline
@@ -11,6 +11,7 @@ from shopintent.server.errors import IndexUnavailable, ModelUnavailable
 from shopintent.server.hydrate import Degraded, Hydrator
 from shopintent.server.index import ProductFilter, ProductIndex
 from shopintent.server.inference import BehaviorModel
+from shopintent.server.metrics import Metrics
 from shopintent.server.popular import PopularNow
 from shopintent.server.predict import request_time
 from shopintent.server.ranking import HOME, RankedProduct, RankWeights, rank
@@ -72,6 +73,7 @@ class Recommender:
     monitor: ReleaseMonitor
     weights: Mapping[str, RankWeights]
     """By placement; "home" must be there."""
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def recommend(self, query: Query, *, deadline: Deadline) -> Answer:
         """Returns the page. Raises only what keeps the whole release from answering."""
@@ -94,20 +96,24 @@ class Recommender:
         self.monitor.ensure_up(Component.INTENT_MODEL)
         self.monitor.ensure_up(Component.INDEX)
         weights = self.weights.get(query.placement, self.weights[HOME])
+        laps = self.metrics.laps()
         hydrated = await self.hydrator.hydrate(
             query.history, timeout_s=deadline.share_s(HYDRATE_SHARE)
         )
+        laps.ended("tokens")
         prediction = await self.model.predict(
             hydrated.behavior,
             request_time=request_time(hydrated),
             timeout_s=deadline.share_s(MODEL_SHARE),
         )
+        laps.ended("model")
         candidates = await self.index.nearest(
             prediction.behavior_embedding,
             limit=query.page_size * (POOL if weights.popularity else 1),
             product_filter=product_filter,
             timeout_s=deadline.share_s(INDEX_SHARE),
         )
+        laps.ended("index")
         ranked = rank(candidates, weights, popularity=self.popular.percentile)
         return Answer(
             ranked[: query.page_size],

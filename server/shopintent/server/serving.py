@@ -13,6 +13,7 @@ from shopintent.server.guardrails import AnswerStats
 from shopintent.server.hydrate import Hydrator
 from shopintent.server.index import ProductIndex
 from shopintent.server.inference import BehaviorModel, ContentEncoder, ModelRepository
+from shopintent.server.metrics import Metrics
 from shopintent.server.popular import PopularNow
 from shopintent.server.predict import IntentPredictor
 from shopintent.server.ranking import RankWeights
@@ -81,8 +82,10 @@ def serve_release(
     backends: Backends,
     weights: Mapping[str, RankWeights],
     close: Callable[[], Awaitable[None]],
+    metrics: Metrics | None = None,
 ) -> ServingRelease:
     """Puts together what answers from a release."""
+    metrics = metrics or Metrics()
     monitor = ReleaseMonitor(
         release_checks(
             release, backends.repository, backends.index, timeout_s=config.check_timeout_s
@@ -106,7 +109,7 @@ def serve_release(
         monitor=monitor,
         popular=popular,
         hydrator=hydrator,
-        predictor=IntentPredictor(release, backends.model, hydrator, monitor),
+        predictor=IntentPredictor(release, backends.model, hydrator, monitor, metrics),
         recommender=Recommender(
             model=backends.model,
             index=backends.index,
@@ -114,6 +117,7 @@ def serve_release(
             hydrator=hydrator,
             monitor=monitor,
             weights=weights,
+            metrics=metrics,
         ),
         catalog=Catalog(
             release=release,

@@ -94,6 +94,14 @@ class Traffic:
         others = [each for each in self._ready.values() if each is not self._serving]
         return [self._serving, *others]
 
+    def roles(self) -> dict[str, str]:
+        """Returns what each release that may be asked is asked for, by its id."""
+        roles = dict.fromkeys(self._ready, "waiting")
+        for role, share in (("shadow", self.routing.shadow), ("canary", self.routing.canary)):
+            if share is not None and share.release_id in roles:
+                roles[share.release_id] = role
+        return {**roles, self._serving.release_id: "serving"}
+
     @property
     def is_comparing(self) -> bool:
         """Whether releases are watched side by side, and so must be counted."""

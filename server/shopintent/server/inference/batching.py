@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from shopintent.server.errors import Overloaded
+from shopintent.server.metrics import Metrics
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -63,11 +64,14 @@ class BatchRefused(Exception):
 class _Row(Generic[Q, A]):
     """One query that somebody waits for."""
 
-    __slots__ = ("answer", "batch", "ends_at", "query", "size")
+    __slots__ = ("answer", "asked_at", "batch", "ends_at", "query", "size")
 
-    def __init__(self, query: Q, size: int, ends_at: float, answer: asyncio.Future[A]) -> None:
+    def __init__(
+        self, query: Q, size: int, asked_at: float, ends_at: float, answer: asyncio.Future[A]
+    ) -> None:
         self.query = query
         self.size = size
+        self.asked_at = asked_at
         self.ends_at = ends_at
         self.answer = answer
         self.batch: _Batch | None = None
@@ -108,9 +112,17 @@ class Batcher(Generic[Q, A]):
     waiting. None waits that is not likely to be answered in its time.
     """
 
-    def __init__(self, send: Send[Q, A], limits: Limits, *, size_of: Callable[[Q], int]) -> None:
+    def __init__(
+        self,
+        send: Send[Q, A],
+        limits: Limits,
+        *,
+        size_of: Callable[[Q], int],
+        metrics: Metrics | None = None,
+    ) -> None:
         self._send = send
         self._limits = limits
+        self._metrics = metrics or Metrics()
         self._size_of = size_of
         # A dictionary and not a queue: a row that gives up leaves from the middle at no cost.
         self._waiting: dict[_Row[Q, A], None] = {}
@@ -129,7 +141,8 @@ class Batcher(Generic[Q, A]):
             raise Overloaded()
         loop = asyncio.get_running_loop()
         size = self._size_of(query)
-        row = _Row[Q, A](query, size, loop.time() + timeout_s, loop.create_future())
+        now = loop.time()
+        row = _Row[Q, A](query, size, now, now + timeout_s, loop.create_future())
         self._waiting[row] = None
         self._waiting_volume += size
         self._depart_soon()
@@ -182,12 +195,15 @@ class Batcher(Generic[Q, A]):
 
     def _depart(self) -> None:
         self._departing = False
+        now = asyncio.get_running_loop().time()
         while self._waiting and self._may_depart():
             rows = self._next_rows()
             batch = _Batch(len(rows))
             for row in rows:
                 self._take(row)
                 row.batch = batch
+                self._metrics.queue_wait.observe(now - row.asked_at)
+            self._metrics.batch_rows.observe(len(rows))
             self._in_flight.add(batch)
             batch.task = asyncio.create_task(self._travel(batch, rows))
             # A task that is cancelled before it starts says so nowhere else.

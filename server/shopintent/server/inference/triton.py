@@ -26,6 +26,7 @@ from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference import ModelDescription, Prediction
 from shopintent.server.inference.batching import Batcher, BatchRefused, Limits
+from shopintent.server.metrics import Metrics
 from shopintent.server.wire import LENGTH_DELIMITED, tag, varint
 
 MAX_TEXTS = 16
@@ -68,6 +69,7 @@ class TritonBehaviorModel:
         n_horizons: int,
         embedding_size: int,
         answers: Sequence[str],
+        metrics: Metrics | None = None,
     ) -> None:
         self._infer: Any = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
@@ -85,7 +87,10 @@ class TritonBehaviorModel:
         }
         self._frames: dict[tuple[int, int], _Frame] = {}
         self._batcher = Batcher[_Row, Prediction](
-            self._predict, BATCHES, size_of=lambda row: sequence_length(len(row[0]), max_events)
+            self._predict,
+            BATCHES,
+            size_of=lambda row: sequence_length(len(row[0]), max_events),
+            metrics=metrics,
         )
 
     async def predict(

@@ -12,7 +12,9 @@ from typing import Any
 import grpc
 
 from shopintent.server.deadlines import Deadline
+from shopintent.server.hydrate import Degraded
 from shopintent.server.interceptors.request_id import current_request_id
+from shopintent.server.metrics import Metrics
 from shopintent.server.predict import PredictedIntent
 from shopintent.server.ranking import HOME
 from shopintent.server.recommend import Answer, Query, Source
@@ -34,6 +36,8 @@ SOURCES = {
     Source.POPULAR: pb.RECOMMENDATION_SOURCE_POPULAR,
 }
 
+PREDICT_INTENT = "shopintent.v1.RecommendationService/PredictIntent"
+RECOMMEND = "shopintent.v1.RecommendationService/Recommend"
 
 _probability = itemgetter(1)
 
@@ -45,6 +49,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
     sessions: SessionStore
     traffic: Traffic
     timeout_s: float
+    metrics: Metrics = field(default_factory=Metrics)
     recommended: RecommendedProducts = field(default_factory=RecommendedProducts)
 
     async def PredictIntent(
@@ -53,9 +58,12 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         """Validates, reads the behavior, predicts."""
         deadline = Deadline.for_call(context.time_remaining(), at_most_s=self.timeout_s)
         now = int(time.time())
+        laps = self.metrics.laps()
         check_predict_intent(request, now=now)
+        laps.ended("validate")
         visitor = convert.visitor_key(request.visitor)
         history = await self._history(visitor, request.recent_events, now)
+        laps.ended("session")
 
         async def predict(release: ServingRelease, by: Deadline) -> PredictedIntent:
             intent = await release.predictor.predict(history, deadline=by)
@@ -64,6 +72,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
             return intent
 
         serving, intent = await self.traffic.answer(visitor, predict, deadline=deadline)
+        laps.skip()
         response = pb.PredictIntentResponse(
             visit_purchase_probability=intent.visit_purchase,
             expected_time_to_purchase=convert.duration(intent.expected_time_to_purchase_s),
@@ -77,6 +86,8 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
             response.next_actions.add(action=action, probability=probability)
         for horizon_s, probability in intent.purchases:
             response.purchases.add(probability=probability).horizon.seconds = horizon_s
+        laps.ended("answer")
+        self._count_degraded(PREDICT_INTENT, intent.degraded)
         return response
 
     async def Recommend(
@@ -85,10 +96,14 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         """Validates, reads the behavior, recommends."""
         deadline = Deadline.for_call(context.time_remaining(), at_most_s=self.timeout_s)
         now = int(time.time())
+        laps = self.metrics.laps()
         check_recommend(request, now=now)
+        laps.ended("validate")
         visitor = convert.visitor_key(request.visitor)
+        history = await self._history(visitor, request.recent_events, now)
+        laps.ended("session")
         query = Query(
-            history=await self._history(visitor, request.recent_events, now),
+            history=history,
             placement=request.placement or HOME,
             page_size=min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE),
             product_filter=convert.filter_from_proto(request.filter),
@@ -99,6 +114,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
             return await release.recommender.recommend(query, deadline=by)
 
         serving, answer = await self.traffic.answer(visitor, recommend, deadline=deadline)
+        laps.skip()
         response = pb.RecommendResponse(
             model=_model_info(serving.release, answer.model_version),
             attribution_token=_attribution_token(serving.release),
@@ -106,7 +122,13 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         )
         source = SOURCES[answer.source]
         self.recommended.add_to(response, answer.products, request.view, source)
+        laps.ended("answer")
+        self._count_degraded(RECOMMEND, answer.degraded)
         return response
+
+    def _count_degraded(self, method: str, degraded: frozenset[Degraded]) -> None:
+        for reason in degraded:
+            self.metrics.degraded(method, reason)
 
     async def _history(
         self, visitor: str, recent_events: Sequence[user_event_pb2.UserEvent], now: int
