@@ -26,7 +26,7 @@ from shopintent.server.catalog_journal import CatalogJournal, Change
 from shopintent.server.errors import StateUnavailable
 from support.cataloging import changes
 
-KILLS = int(os.environ.get("SHOPINTENT_TEST_KILLS", "3"))
+KILLS = 20 if os.environ.get("SHOPINTENT_LONG_TESTS") else 3
 FILES = count()
 
 pytestmark = pytest.mark.releases
@@ -183,11 +183,15 @@ async def test_embeddings_of_old_releases_are_forgotten(path: Path) -> None:
     await journal.close()
 
 
-async def test_how_far_a_shared_index_is_never_goes_back(journal: CatalogJournal) -> None:
+async def test_how_far_a_shared_index_is_never_goes_back_but_to_the_start(
+    journal: CatalogJournal,
+) -> None:
     assert journal.applied("r1") == 0
     for position in (3, 7, 5):
         await journal.mark_applied("r1", position, timeout_s=10)
     assert (journal.applied("r1"), journal.applied("r2")) == (7, 0)
+    await journal.mark_applied("r1", 0, timeout_s=10)
+    assert journal.applied("r1") == 0
 
 
 batches = st.lists(

@@ -1,4 +1,7 @@
-"""What sessions in a SQLite file promise beyond SessionStore: they last, and are shared."""
+"""What sessions in a SQLite file promise beyond SessionStore: they last, and are shared.
+
+SHOPINTENT_LONG_TESTS=1 kills 50 times.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,7 @@ from shopintent.server.sessions.sqlite import SqliteSessions
 from support.server import eventually
 from support.tracking import VISITORS, batch
 
-KILLS = int(os.environ.get("SHOPINTENT_TEST_KILLS", "10"))
-"""50 in the long form: `SHOPINTENT_TEST_KILLS=50 pytest -m events tests`."""
-
+KILLS = 50 if os.environ.get("SHOPINTENT_LONG_TESTS") else 10
 FILES = count()
 
 pytestmark = pytest.mark.events

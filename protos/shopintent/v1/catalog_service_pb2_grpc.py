@@ -76,16 +76,21 @@ class CatalogServiceServicer:
     def BatchUpdateProducts(self, request, context):
         """Creates or updates products, all or none, and embeds those whose content changed.
 
-        Fails with UNAVAILABLE when the index or, for changed content, Triton does not answer; then nothing
-        was written. Safe to retry.
+        Returns once the write is on disk and the release that serves recommends by it; other processes of the
+        server and other releases follow, as a rule within a second, and releases that are promoted later hold it
+        too. Of two updates of the same field at once the later one counts; of different fields both. Fails with
+        UNAVAILABLE when the index or, for changed content, Triton does not answer; then nothing was written
+        unless the index failed in between, or the reason is ERROR_REASON_STATE_UNAVAILABLE: then it may have
+        been. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProduct(self, request, context):
-        """Deletes one product; it is never recommended again. Deleting a product that does not exist succeeds,
-        so that a retry does. Safe to retry.
+        """Deletes one product; it is not recommended again, by releases that are promoted later neither, until it
+        is written again. Returns and fails as BatchUpdateProducts does. Deleting a product that does not exist
+        succeeds, so that a retry does. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,12 +44,17 @@ class CatalogServiceStub:
     BatchUpdateProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.BatchUpdateProductsRequest, _catalog_service_pb2.BatchUpdateProductsResponse]
     """Creates or updates products, all or none, and embeds those whose content changed.
 
-    Fails with UNAVAILABLE when the index or, for changed content, Triton does not answer; then nothing
-    was written. Safe to retry.
+    Returns once the write is on disk and the release that serves recommends by it; other processes of the
+    server and other releases follow, as a rule within a second, and releases that are promoted later hold it
+    too. Of two updates of the same field at once the later one counts; of different fields both. Fails with
+    UNAVAILABLE when the index or, for changed content, Triton does not answer; then nothing was written
+    unless the index failed in between, or the reason is ERROR_REASON_STATE_UNAVAILABLE: then it may have
+    been. Safe to retry.
     """
     DeleteProduct: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteProductRequest, _catalog_service_pb2.DeleteProductResponse]
-    """Deletes one product; it is never recommended again. Deleting a product that does not exist succeeds,
-    so that a retry does. Safe to retry.
+    """Deletes one product; it is not recommended again, by releases that are promoted later neither, until it
+    is written again. Returns and fails as BatchUpdateProducts does. Deleting a product that does not exist
+    succeeds, so that a retry does. Safe to retry.
     """
 
 @_typing.type_check_only
@@ -68,12 +73,17 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     BatchUpdateProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.BatchUpdateProductsRequest, _catalog_service_pb2.BatchUpdateProductsResponse]  # type: ignore[assignment]
     """Creates or updates products, all or none, and embeds those whose content changed.
 
-    Fails with UNAVAILABLE when the index or, for changed content, Triton does not answer; then nothing
-    was written. Safe to retry.
+    Returns once the write is on disk and the release that serves recommends by it; other processes of the
+    server and other releases follow, as a rule within a second, and releases that are promoted later hold it
+    too. Of two updates of the same field at once the later one counts; of different fields both. Fails with
+    UNAVAILABLE when the index or, for changed content, Triton does not answer; then nothing was written
+    unless the index failed in between, or the reason is ERROR_REASON_STATE_UNAVAILABLE: then it may have
+    been. Safe to retry.
     """
     DeleteProduct: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteProductRequest, _catalog_service_pb2.DeleteProductResponse]  # type: ignore[assignment]
-    """Deletes one product; it is never recommended again. Deleting a product that does not exist succeeds,
-    so that a retry does. Safe to retry.
+    """Deletes one product; it is not recommended again, by releases that are promoted later neither, until it
+    is written again. Returns and fails as BatchUpdateProducts does. Deleting a product that does not exist
+    succeeds, so that a retry does. Safe to retry.
     """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,8 +111,12 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_catalog_service_pb2.BatchUpdateProductsResponse, _abc.Awaitable[_catalog_service_pb2.BatchUpdateProductsResponse]]:
         """Creates or updates products, all or none, and embeds those whose content changed.
 
-        Fails with UNAVAILABLE when the index or, for changed content, Triton does not answer; then nothing
-        was written. Safe to retry.
+        Returns once the write is on disk and the release that serves recommends by it; other processes of the
+        server and other releases follow, as a rule within a second, and releases that are promoted later hold it
+        too. Of two updates of the same field at once the later one counts; of different fields both. Fails with
+        UNAVAILABLE when the index or, for changed content, Triton does not answer; then nothing was written
+        unless the index failed in between, or the reason is ERROR_REASON_STATE_UNAVAILABLE: then it may have
+        been. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -111,8 +125,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.DeleteProductRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.DeleteProductResponse, _abc.Awaitable[_catalog_service_pb2.DeleteProductResponse]]:
-        """Deletes one product; it is never recommended again. Deleting a product that does not exist succeeds,
-        so that a retry does. Safe to retry.
+        """Deletes one product; it is not recommended again, by releases that are promoted later neither, until it
+        is written again. Returns and fails as BatchUpdateProducts does. Deleting a product that does not exist
+        succeeds, so that a retry does. Safe to retry.
         """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,7 +12,7 @@ import numpy as np
 from shopintent.artifacts import IndexedProduct
 from shopintent.artifacts.layout import collection
 from shopintent.behavior import Product, product_text
-from shopintent.server.catalog_journal import CatalogJournal, Change
+from shopintent.server.catalog_journal import CatalogJournal, Change, release_key
 from shopintent.server.deadlines import Deadline
 from shopintent.server.errors import IndexUnavailable, ProductNotFound
 from shopintent.server.hydrate import Hydrator
@@ -50,10 +50,9 @@ class Catalog:
     progress: Progress = field(default_factory=Progress)
 
     @property
-    def model(self) -> str:
-        """What embeds: embeddings made under the same name are the same."""
-        manifest = self.release.manifest
-        return f"{manifest.release_id} {manifest.created_at}"
+    def key(self) -> str:
+        """The name of the release in the journal."""
+        return release_key(self.release.manifest)
 
     async def get(self, product_id: str, *, deadline: Deadline) -> Product:
         """Returns a product. Raises ProductNotFound and IndexUnavailable."""
@@ -104,16 +103,16 @@ class Catalog:
         progress = self.progress
         async with self._alone(deadline):
             if progress.position is None:
-                progress.position = own.applied_position if own else journal.applied(self.model)
+                progress.position = own.applied_position if own else journal.applied(self.key)
             while changes := journal.tail(progress.position, APPLIED_AT_ONCE):
-                known = journal.embedded(self.model, changes)
+                known = journal.embedded(self.key, changes)
                 await self._apply(changes, known, deadline)
                 progress.position = changes[-1].position
                 if own:
                     own.mark_applied(progress.position)
                 else:
                     await journal.mark_applied(
-                        self.model, progress.position, timeout_s=deadline.share_s()
+                        self.key, progress.position, timeout_s=deadline.share_s()
                     )
 
     @asynccontextmanager

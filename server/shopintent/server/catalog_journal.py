@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from shopintent.artifacts import IndexedProduct
+from shopintent.artifacts import IndexedProduct, Manifest
 from shopintent.artifacts.products import product_from_json, product_to_json
 from shopintent.behavior import Product
 from shopintent.server.state import Database
@@ -63,6 +63,11 @@ class Change:
     product_id: str
     product: Product | None
     """The whole product; None when it was deleted."""
+
+
+def release_key(manifest: Manifest) -> str:
+    """Returns the name of a release in the journal: what has it embeds alike."""
+    return f"{manifest.release_id} {manifest.created_at}"
 
 
 class CatalogJournal:
@@ -142,7 +147,7 @@ class CatalogJournal:
         return 0 if row is None else int(row[0])
 
     async def mark_applied(self, release: str, position: int, *, timeout_s: float) -> None:
-        """Keeps how far such an index holds the journal."""
+        """Keeps how far such an index holds the journal; it never goes back but to 0."""
         await self._in_thread(timeout_s, self._mark_applied, release, position)
 
     async def append(
@@ -182,7 +187,8 @@ class CatalogJournal:
         with self._database.answer(), self._database.transaction(self._writing):
             self._writing.execute(
                 "INSERT INTO applied VALUES (?1, ?2) "
-                "ON CONFLICT (release) DO UPDATE SET position = max(position, ?2)",
+                "ON CONFLICT (release) DO UPDATE SET "
+                "position = CASE ?2 WHEN 0 THEN 0 ELSE max(position, ?2) END",
                 (release, position),
             )
 

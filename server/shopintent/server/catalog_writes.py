@@ -66,7 +66,7 @@ class CatalogWriter:
                 if await self.journal.append(
                     merged,
                     seen=seen,
-                    release=catalog.model,
+                    release=catalog.key,
                     embedded=known,
                     timeout_s=deadline.share_s(),
                 ):
@@ -82,7 +82,7 @@ class CatalogWriter:
             while not await self.journal.append(
                 {product_id: None},
                 seen=self.journal.latest(),
-                release=catalog.model,
+                release=catalog.key,
                 embedded={},
                 timeout_s=deadline.share_s(),
             ):
