@@ -73,14 +73,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return trained
 
 
-@pytest.fixture
-def root(trained: Trained, tmp_path: Path) -> ReleasesRoot:
-    """The three releases in a root of the test's own; the first one serves."""
-    root = ReleasesRoot(tmp_path / "releases")
-    shutil.copytree(trained.releases.path, root.path)
-    return root
-
-
 @dataclass(frozen=True, eq=False)
 class Shop:
     """A running shop, who shifts its traffic, and what its releases answer."""
@@ -107,15 +99,58 @@ class Shop:
 
 
 @asynccontextmanager
-async def running(trained: Trained, root: ReleasesRoot, folder: Path) -> AsyncIterator[Shop]:
-    """Runs Triton and a server of the root."""
-    logs = folder / "logs"
-    with serving(root, logs, server_options=OPTIONS) as stack:
-        config = config_of(root, stack.triton_address, model_control_key(logs), folder / "index")
-        everybody = shoppers(trained, 6)
-        async with managing_releases(config) as manager:
-            shop = Shop(root, stack, config, manager, everybody, {})
+async def managed(
+    trained: Trained, root: ReleasesRoot, stack: Stack, folder: Path
+) -> AsyncIterator[Shop]:
+    """Yields the shop that a stack runs whose logs are in the folder."""
+    key = model_control_key(folder / "logs")
+    config = config_of(root, stack.triton_address, key, folder / "index")
+    async with managing_releases(config) as manager:
+        yield Shop(root, stack, config, manager, shoppers(trained, 6), {})
+
+
+@pytest.fixture(scope="module")
+def lasting(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    """One stack for all tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("lasting")
+    root = copy_of(trained, folder)
+    with serving(root, folder / "logs", server_options=OPTIONS) as stack:
+        yield Lasting(root, stack, folder)
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """A stack that several tests share, and where it lies."""
+
+    root: ReleasesRoot
+    stack: Stack
+    folder: Path
+
+
+@pytest.fixture
+async def shared(trained: Trained, lasting: Lasting) -> AsyncIterator[Shop]:
+    """The shared shop; the first release serves it alone."""
+    async with managed(trained, lasting.root, lasting.stack, lasting.folder) as shop:
+        lasting.root.set_current(ONE)
+        async with watching(shop.stack.address, shop.everybody, {}) as watch:
+            await shop.answered_by(ONE, watch)
+        yield shop
+
+
+@pytest.fixture
+async def own(trained: Trained, tmp_path: Path) -> AsyncIterator[Shop]:
+    """A shop of the test's own, to be broken."""
+    root = copy_of(trained, tmp_path)
+    with serving(root, tmp_path / "logs", server_options=OPTIONS) as stack:
+        async with managed(trained, root, stack, tmp_path) as shop:
             yield shop
+
+
+def copy_of(trained: Trained, folder: Path) -> ReleasesRoot:
+    """Returns the three releases in a root in the folder; the first one serves."""
+    root = ReleasesRoot(folder / "releases")
+    shutil.copytree(trained.releases.path, root.path)
+    return root
 
 
 async def learn_all(shop: Shop, *release_ids: str) -> None:
@@ -162,53 +197,49 @@ async def until_async(holds: Callable[[], Awaitable[bool]], *, within_s: float =
 
 
 async def test_promotions_and_rollbacks_under_load_fail_no_request_and_mix_no_answer(
-    trained: Trained, root: ReleasesRoot, tmp_path: Path
+    shared: Shop,
 ) -> None:
-    async with running(trained, root, tmp_path) as shop:
-        await learn_all(shop, ONE, TWO)
-        async with shop.watched() as watch:
-            for shift in range(SHIFTS):
-                if shift % 2:
-                    shop.manager.rollback(BECAUSE)
-                else:
-                    await shop.manager.promote(TWO, BECAUSE)
-                await shop.answered_by(shop_routing(root).serving, watch)
-        assert set(watch.releases) == {ONE, TWO}
+    await learn_all(shared, ONE, TWO)
+    async with shared.watched() as watch:
+        for shift in range(SHIFTS):
+            if shift % 2:
+                shared.manager.rollback(BECAUSE)
+            else:
+                await shared.manager.promote(TWO, BECAUSE)
+            await shared.answered_by(shop_routing(shared.root).serving, watch)
+    assert set(watch.releases) == {ONE, TWO}
 
 
 async def test_servers_take_over_a_change_within_two_seconds(
-    trained: Trained, root: ReleasesRoot, tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
-    logs = tmp_path / "logs"
-    with serving(root, logs) as stack:  # With the interval that servers have by default.
-        config = config_of(root, stack.triton_address, model_control_key(logs), tmp_path / "index")
-        everybody = shoppers(trained, 2)
+    root = copy_of(trained, tmp_path)
+    with serving(root, tmp_path / "logs") as stack:  # It looks as often as servers do by default.
         async with (
-            managing_releases(config) as manager,
-            watching(stack.address, everybody, {}) as watch,
+            managed(trained, root, stack, tmp_path) as shop,
+            watching(stack.address, shop.everybody, {}) as watch,
         ):
-            await manager.promote(TWO, BECAUSE)
-            await until(lambda: watch.last == TWO)
+            await shop.manager.promote(TWO, BECAUSE)
+            await shop.answered_by(TWO, watch)
             changed = time.monotonic()
-            manager.rollback(BECAUSE)
-            await until(lambda: watch.last == ONE)
+            shop.manager.rollback(BECAUSE)
+            await shop.answered_by(ONE, watch)
             assert time.monotonic() - changed < 2.0
 
 
 async def test_a_canary_answers_its_share_of_the_shoppers_and_always_the_same(
-    trained: Trained, root: ReleasesRoot, tmp_path: Path
+    shared: Shop,
 ) -> None:
-    async with running(trained, root, tmp_path) as shop:
-        await learn_all(shop, ONE, TWO)
-        await shop.manager.canary(TWO, 50.0, BECAUSE)
-        routing = shop_routing(root)
-        async with shop.watched() as watch:
-            await until(lambda: len(watch.releases) == 2)
-            async with grpc.aio.insecure_channel(shop.stack.address) as channel:
-                stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
-                for shopper in shop.everybody * 3:
-                    wanted = routing.release_for(f"visitor:{shopper.visitor_id}")
-                    assert (await intent_of(stub, shopper))[0] == wanted
+    await learn_all(shared, ONE, TWO)
+    await shared.manager.canary(TWO, 50.0, BECAUSE)
+    routing = shop_routing(shared.root)
+    async with shared.watched() as watch:
+        await until(lambda: len(watch.releases) == 2)
+        async with grpc.aio.insecure_channel(shared.stack.address) as channel:
+            stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
+            for shopper in shared.everybody * 3:
+                wanted = routing.release_for(f"visitor:{shopper.visitor_id}")
+                assert (await intent_of(stub, shopper))[0] == wanted
 
 
 def flip_a_byte(root: ReleasesRoot) -> None:
@@ -284,18 +315,12 @@ async def test_a_damaged_release_never_takes_traffic_and_the_reason_is_named(
         kept.rename(shared.root.release(TWO).path)
 
 
-@pytest.fixture
-async def shared(trained: Trained, root: ReleasesRoot, tmp_path: Path) -> AsyncIterator[Shop]:
-    async with running(trained, root, tmp_path) as shop:
-        yield shop
-
-
 async def test_a_damaged_release_that_is_routed_to_by_hand_takes_no_traffic_either(
-    shared: Shop,
+    own: Shop,
 ) -> None:
-    flip_a_byte(shared.root)
-    shared.root.set_current(TWO)
-    async with shared.watched() as watch:
+    flip_a_byte(own.root)
+    own.root.set_current(TWO)
+    async with own.watched() as watch:
         await asyncio.sleep(2.0)
     assert set(watch.releases) == {ONE}
 
@@ -336,47 +361,47 @@ def answer_late(root: ReleasesRoot, release_id: str) -> None:
     [(answer_nonsense, "requests failed|answers were degraded"), (answer_late, "95th percentile")],
 )
 async def test_a_canary_that_goes_bad_is_rolled_back_within_ten_seconds_and_audited(
-    shared: Shop, break_it: Callable[[ReleasesRoot, str], None], why: str
+    own: Shop, break_it: Callable[[ReleasesRoot, str], None], why: str
 ) -> None:
-    await learn_all(shared, ONE, TWO)
-    async with shared.watched() as watch:
-        await shared.manager.canary(TWO, 50.0, BECAUSE)
-        await shared.answered_by(TWO, watch)
-        break_it(shared.root, TWO)
+    await learn_all(own, ONE, TWO)
+    async with own.watched() as watch:
+        await own.manager.canary(TWO, 50.0, BECAUSE)
+        await own.answered_by(TWO, watch)
+        break_it(own.root, TWO)
         request = service_pb2.RepositoryModelLoadRequest(model_name=f"intent_{TWO}")
-        await control(shared, "RepositoryModelLoad", request)
+        await control(own, "RepositoryModelLoad", request)
         broken = time.monotonic()
-        await until(lambda: shop_routing(shared.root).canary is None)
+        await until(lambda: shop_routing(own.root).canary is None)
         assert time.monotonic() - broken < 10.0
-        await shared.answered_by(ONE, watch)
-    last = read_audit(shared.root.path)[-1]
+        await own.answered_by(ONE, watch)
+    last = read_audit(own.root.path)[-1]
     assert (last["action"], last["release_id"]) == ("rollback", TWO)
     assert last["who"].startswith("guardrails")
     assert re.search(why, last["why"])
 
 
-async def test_old_releases_are_freed_and_what_is_in_use_cannot_be_deleted(shared: Shop) -> None:
+async def test_old_releases_are_freed_and_what_is_in_use_cannot_be_deleted(own: Shop) -> None:
     async def loaded() -> set[str]:
         index = await control(
-            shared, "RepositoryIndex", service_pb2.RepositoryIndexRequest(ready=True)
+            own, "RepositoryIndex", service_pb2.RepositoryIndexRequest(ready=True)
         )
         return {model.name for model in index.models}
 
-    async with shared.watched() as watch:
+    async with own.watched() as watch:
         for release_id in (TWO, THREE):
-            await shared.manager.promote(release_id, BECAUSE)
-            await shared.answered_by(release_id, watch)
+            await own.manager.promote(release_id, BECAUSE)
+            await own.answered_by(release_id, watch)
         for release_id in (TWO, THREE):
             with pytest.raises(ReleaseInUse):
-                await shared.manager.delete(release_id, BECAUSE)
+                await own.manager.delete(release_id, BECAUSE)
         assert f"intent_{TWO}" in await loaded()
 
         async def freed() -> bool:
             return not {name for name in await loaded() if name.endswith(f"_{ONE}")}
 
         await until_async(freed)
-        await shared.manager.delete(ONE, BECAUSE)
-    left = [path for path in shared.root.path.rglob("*") if ONE in path.name]
+        await own.manager.delete(ONE, BECAUSE)
+    left = [path for path in own.root.path.rglob("*") if ONE in path.name]
     assert left == []
 
 
@@ -439,9 +464,9 @@ async def test_whoever_shifts_traffic_may_be_killed_at_any_point(
 
 
 async def test_a_server_that_is_killed_comes_back_with_what_the_routing_says(
-    trained: Trained, root: ReleasesRoot, tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
-    logs = tmp_path / "logs"
+    root, logs = copy_of(trained, tmp_path), tmp_path / "logs"
     chance = random.Random(7)
     with triton(root, ONE, logs) as (_, address):
         key = model_control_key(logs)
@@ -471,29 +496,29 @@ async def test_a_server_that_is_killed_comes_back_with_what_the_routing_says(
 
 
 async def test_a_triton_that_is_killed_in_a_rollout_comes_back_with_every_release(
-    shared: Shop, tmp_path: Path
+    own: Shop, tmp_path: Path
 ) -> None:
-    await learn_all(shared, ONE, TWO)
-    await shared.manager.canary(TWO, 50.0, BECAUSE)
+    await learn_all(own, ONE, TWO)
+    await own.manager.canary(TWO, 50.0, BECAUSE)
     os.kill(triton_pid(tmp_path), signal.SIGKILL)
-    shared.stack.triton.popen.wait(60)
-    port = int(shared.stack.triton_address.rpartition(":")[2])
+    own.stack.triton.popen.wait(60)
+    port = int(own.stack.triton_address.rpartition(":")[2])
     # It knows the first release only, and is given the canary's models by the server.
-    key = shared.config.triton_model_control_key
-    with triton(shared.root, ONE, tmp_path / "again", grpc_port=port, model_control_key=key):
-        async with grpc.aio.insecure_channel(shared.stack.address) as channel:
+    key = own.config.triton_model_control_key
+    with triton(own.root, ONE, tmp_path / "again", grpc_port=port, model_control_key=key):
+        async with grpc.aio.insecure_channel(own.stack.address) as channel:
             stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
 
             async def both_answer() -> bool:
                 answered = set()
-                for shopper in shared.everybody:
+                for shopper in own.everybody:
                     try:
                         answered.add((await intent_of(stub, shopper))[0])
                     except grpc.aio.AioRpcError:
                         return False
                 return answered == {ONE, TWO}
 
-            routing = shop_routing(shared.root)
+            routing = shop_routing(own.root)
             if routing.canary is not None:
                 await until_async(both_answer, within_s=60.0)
 

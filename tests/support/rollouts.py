@@ -48,9 +48,8 @@ def changed(run: Run, seed: int) -> Run:
     with torch.no_grad():
         for tensor in run.heads.action.state_dict().values():
             tensor += torch.randn(tensor.shape, generator=generator) * 0.3
-        for tensor in run.network.state_dict().values():
-            if tensor.dim() == 2:
-                tensor += torch.randn(tensor.shape, generator=generator) * 0.05
+        for layer in (run.network.behavior, run.network.look_for, run.network.looks):
+            layer.weight += torch.randn(layer.weight.shape, generator=generator) * 0.3
     return run
 
 
