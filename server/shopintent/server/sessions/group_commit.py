@@ -6,6 +6,7 @@ A group costs about as much as a single write, most of it the commit, so through
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from shopintent.server.errors import Overloaded, StateUnavailable
+
+logger = logging.getLogger(__name__)
 
 J = TypeVar("J", bound=Sized)
 R = TypeVar("R")
@@ -51,6 +54,7 @@ class GroupWriter(Generic[J, R]):
         self._loop = asyncio.get_running_loop()
         self._waiting: queue.SimpleQueue[_Waiting[J, R] | None] = queue.SimpleQueue()
         """None ends the thread, behind everything that waits."""
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -78,8 +82,15 @@ class GroupWriter(Generic[J, R]):
             if group:
                 self._answer(group)
             if not group or time.monotonic() - tidied_at >= TIDY_EVERY_S:
-                more = self._tidy()
+                more = self._try_to_tidy()
                 tidied_at = time.monotonic()
+
+    def _try_to_tidy(self) -> bool:
+        try:
+            return self._tidy()
+        except Exception as error:  # Whatever it is, writing must go on.
+            logger.warning("%s could not be tidied: %s", self._thread.name, error)
+            return False
 
     def _next_group(self, patience_s: float) -> list[_Waiting[J, R]] | None:
         """Returns what waits, nothing when nothing comes, None at the end."""
@@ -102,7 +113,11 @@ class GroupWriter(Generic[J, R]):
         answers: Sequence[R | Exception]
         try:
             answers = self._write([waiting.job for waiting in group])
+            self._failing = False
         except StateUnavailable as error:
+            if not self._failing:
+                logger.error("%s", error)
+            self._failing = True
             answers = [error] * len(group)
         except Exception as error:
             if len(group) > 1:  # One job may be bad; the others are not to suffer from it.

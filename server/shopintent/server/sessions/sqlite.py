@@ -7,7 +7,6 @@ the events are read again only when it changed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import sqlite3
 import time
@@ -18,12 +17,9 @@ from pathlib import Path
 
 from shopintent.behavior import Event
 from shopintent.server.cache import LruCache
-from shopintent.server.errors import StateUnavailable
 from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, History, TrackedEvent
 from shopintent.server.sessions.group_commit import GroupWriter
 from shopintent.server.state import Database
-
-logger = logging.getLogger(__name__)
 
 DAY_S = 24 * 60 * 60
 IDS_PER_EVENT = 20
@@ -345,15 +341,11 @@ class SqliteSessions:
 
     def _tidy(self) -> bool:
         """Forgets some who are idle or too many; returns whether there may be more."""
-        try:
-            with self._database.answer():
-                unneeded = self._unneeded()
-                if unneeded:
-                    with self._database.transaction(self._writing):
-                        self._forget(self._unneeded())
-        except StateUnavailable as error:
-            logger.warning("visitors who are idle could not be forgotten: %s", error)
-            return False
+        with self._database.answer():
+            unneeded = self._unneeded()
+            if unneeded:
+                with self._database.transaction(self._writing):
+                    self._forget(self._unneeded())
         return len(unneeded) == FORGOTTEN_AT_ONCE
 
     def _unneeded(self) -> list[int]:
