@@ -25,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 WATCH_S = 0.5
 """Between looks at how a canary does."""
-BESIDE_SERVERS = 1_000
-"""The number, as a worker, of a program that opens a release which servers may have open too: no
-server has so many, and each number has its own copy of the edge index."""
 MANAGING = "managing"
 """Whose copy of a collection is opened to prove a release while servers have theirs."""
 UNLOAD_AFTER_S = 10.0
@@ -38,7 +35,7 @@ UNLOAD_AFTER_S = 10.0
 async def managing_releases(config: Config) -> AsyncIterator[ReleaseManager]:
     """Yields a manager of the releases root for a program that does not serve itself."""
     async with triton_channel(config) as triton:
-        yield release_manager(config, ReleaseOpener(config, triton, BESIDE_SERVERS))
+        yield release_manager(config, ReleaseOpener(config, triton, MANAGING))
 
 
 def release_manager(

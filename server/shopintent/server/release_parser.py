@@ -9,6 +9,7 @@ MAX_WHY = 500
 
 OPTIONS = (
     "releases",
+    "releases_url",
     "triton_address",
     "index",
     "index_path",

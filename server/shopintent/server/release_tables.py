@@ -29,7 +29,7 @@ def releases_table(
         )
         for each in releases
     ]
-    table = columns([("RELEASE", "PUBLISHED", "PART", "PRODUCTS", "GATES", "PARENT"), *rows])
+    table = columns([("RELEASE", "PUBLISHED", "PART", "PRODUCTS", "GATES PASSED", "PARENT"), *rows])
     wrong = [f"{release_id} cannot be used: {why}" for release_id, why in damaged.items()]
     return "\n".join([*table, *wrong, "", routing_text(routing)])
 
