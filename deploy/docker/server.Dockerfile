@@ -13,12 +13,15 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/shopintent/bin/pip install '.[server]' -c requirements.lock
 
 FROM python:3.11-slim-bookworm
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin shopintent
+# A named volume mounted on either folder takes over its owner.
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin shopintent \
+    && install --directory --owner 10001 --group 10001 /srv/releases /srv/state
 COPY --from=build /opt/shopintent /opt/shopintent
 ENV PATH=/opt/shopintent/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     SHOPINTENT_RELEASES=/srv/releases \
+    SHOPINTENT_STATE_PATH=/srv/state \
     SHOPINTENT_LISTEN=0.0.0.0:50051
 USER 10001
 EXPOSE 50051

@@ -122,8 +122,21 @@ def checks_health(service: dict[str, Any]) -> bool:
 def test_named_volumes_are_declared() -> None:
     mounted = {volume.split(":")[0] for s in SERVICES.values() for volume in s.get("volumes", [])}
     # "${RELEASES:-releases}" is cut at its colon.
-    assert mounted == {"${RELEASES", "qdrant"}
-    assert set(COMPOSE["volumes"]) == {"releases", "qdrant"}
+    assert mounted == {"${RELEASES", "qdrant", "state"}
+    assert set(COMPOSE["volumes"]) == {"releases", "qdrant", "state"}
+
+
+def test_the_server_may_write_to_what_it_changes_and_triton_to_nothing() -> None:
+    server = SERVICES["server"]["volumes"]
+    assert {volume.rsplit(":", 1)[1] for volume in server} == {"/srv/releases", "/srv/state"}
+    for name in ("triton", "triton-gpu"):
+        assert all(volume.endswith(":ro") for volume in SERVICES[name]["volumes"])
+
+
+def test_the_server_is_given_the_key_of_triton_and_the_token_of_its_callers() -> None:
+    environment = SERVICES["server"]["environment"]
+    assert "SHOPINTENT_TRITON_MODEL_CONTROL_KEY" in environment
+    assert "SHOPINTENT_RELEASE_TOKEN" in environment
 
 
 def test_qdrant_and_its_client_are_of_one_minor_version() -> None:
