@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from shopintent.trainer.heads import HeadAnswers, IntentHeads
 from shopintent.trainer.model import IntentNetwork
 from shopintent.trainer.onnx_export import export_onnx
 from shopintent.trainer.run import Run
+from shopintent.trainer.served.graph import LeanIntent, ServedAnswers
 
 MODEL_VERSION = 1
 MODEL_FILE = "model.onnx"
@@ -30,19 +30,12 @@ def requests(
     return events, event_times, (events[:, :, 0] != 0).sum(1, keepdim=True), request_time
 
 
-class ServedAnswers(NamedTuple):
-    """The outputs of the graph that serves, in the order of `signature.intent_signature`."""
-
-    next_actions: Tensor  # [B, A]
-    purchases: Tensor  # [B, H]
-    behavior_embedding: Tensor  # [B, D], L2-normalized
-    visit_purchase: Tensor  # [B, 1]
-    time_to_purchase_s: Tensor  # [B, 1]
-    quantity: Tensor  # [B, 1]
-
-
 class ServedIntent(nn.Module):
-    """The graph that serves: one request of every behavior, to calibrated probabilities."""
+    """What serving answers: one request of every behavior, to calibrated probabilities.
+
+    It is the network and the heads as they were trained. What is exported is `LeanIntent`, which
+    says the same.
+    """
 
     def __init__(self, network: IntentNetwork, heads: IntentHeads) -> None:
         super().__init__()
@@ -103,7 +96,7 @@ def export_models(run: Run, release_id: str, repository: Path) -> list[Path]:
     graphs = [folder / str(MODEL_VERSION) / MODEL_FILE for folder in folders]
     length = model.max_events
     export_onnx(
-        ServedIntent(run.network, run.heads),
+        LeanIntent(run.network, run.heads),
         (
             torch.ones(2, length, len(EVENT_FIELDS), dtype=torch.int32),
             torch.ones(2, length, dtype=torch.int64),
