@@ -5,13 +5,21 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from shopintent.artifacts import ReleasesRoot
+from shopintent.artifacts.manifest import ReleaseFile
 from shopintent.trainer.__main__ import app
 from shopintent.trainer.console import expected_errors
+from shopintent.trainer.data import Dataset
+from shopintent.trainer.data.progress import Progress
+from shopintent.trainer.publish import Published
+from shopintent.trainer.run import Run
+from support import shop as shops
 from support.trained import Trained
 
 COMMANDS = ("simulate", "inspect", "prepare", "train", "evaluate", "publish", "benchmark")
@@ -158,3 +166,78 @@ def test_simulate_and_prepare_say_where_things_are(tmp_path: Path) -> None:
     result = trainer("prepare", log, "--mapping", log / "mapping.toml", "--out", tmp_path / "data")
     assert result.exit_code == 0, result.output
     assert "events are ready to train on" in result.output
+
+
+# Publishing, without the minute that it takes
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, object]]]:
+    """Has nothing published; holds where a release was to go, and how."""
+    calls: list[tuple[str, dict[str, object]]] = []
+    manifest = replace(shops.manifest(3), files=(ReleaseFile("a", 2_500_000, "f" * 64),))
+
+    def to_root(
+        run: Run,
+        dataset: Dataset,
+        root: ReleasesRoot,
+        release_id: str,
+        bars: Progress,
+        **how: object,
+    ) -> Published:
+        calls.append((str(root.path), how))
+        return Published(replace(manifest, release_id=release_id), serving=True)
+
+    def to_url(
+        run: Run, dataset: Dataset, url: str, release_id: str, bars: Progress, **how: object
+    ) -> Published:
+        calls.append((url, how))
+        return Published(replace(manifest, release_id=release_id), serving=False)
+
+    monkeypatch.setattr("shopintent.trainer.publish.publish", to_root)
+    monkeypatch.setattr("shopintent.trainer.publish.publish_to_url", to_url)
+    return calls
+
+
+@pytest.mark.releases
+@pytest.mark.parametrize(
+    ("options", "promote", "force"),
+    [
+        ((), None, None),
+        (("--promote",), True, None),
+        (("--no-promote", "--force", "a demo"), False, "a demo"),
+    ],
+)
+def test_a_release_goes_to_a_folder_and_says_what_it_is(
+    trained: Trained,
+    tmp_path: Path,
+    asked: list[tuple[str, dict[str, object]]],
+    options: tuple[str, ...],
+    promote: bool | None,
+    force: str | None,
+) -> None:
+    result = trainer("publish", trained.run.folder, "--to", tmp_path, "--release", "s1", *options)
+    assert result.exit_code == 0, result.output
+    assert asked == [(str(tmp_path), {"promote": promote, "force": force})]
+    for said in ("release s1", "1, 2.5 MB", "2025-06-15", "not checked", "all of it, from now on"):
+        assert said in result.output
+
+
+@pytest.mark.releases
+def test_a_release_goes_to_a_store_and_takes_no_traffic(
+    trained: Trained, asked: list[tuple[str, dict[str, object]]]
+) -> None:
+    to = ("publish", trained.run.folder, "--to", "s3://bucket/shop", "--release", "s1")
+    result = trainer(*to)
+    assert result.exit_code == 0, result.output
+    assert asked == [("s3://bucket/shop", {"force": None})]
+    assert "releases promote" in result.output
+    assert "--promote needs a folder" in error_of(trainer(*to, "--promote"))
+    assert len(asked) == 1
+
+
+@pytest.mark.releases
+def test_a_store_that_nobody_knows_is_explained(trained: Trained) -> None:
+    line = error_of(trainer("publish", trained.run.folder, "--to", "ftpx://there"))
+    assert "ftpx://there cannot be opened" in line
+    assert "pip install" in line

@@ -22,6 +22,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from shopintent.artifacts import ReleaseError
+from shopintent.artifacts.routing import RoutingError
 from shopintent.behavior import TokenizerError
 from shopintent.trainer.data.progress import Progress
 
@@ -90,8 +91,8 @@ def expected_errors() -> tuple[type[Exception], ...]:
 
     return (
         BenchmarkError, CheckpointError, DatasetError, EvaluationError, FileNotFoundError,
-        MappingError, PeersError, PrepareError, PublishError, ReleaseError, RunError,
-        SimulationError, TextEncoderError, TokenizerError, TrainingDataError,
+        MappingError, PeersError, PrepareError, PublishError, ReleaseError, RoutingError,
+        RunError, SimulationError, TextEncoderError, TokenizerError, TrainingDataError,
     )  # fmt: skip
 
 
