@@ -18,12 +18,14 @@ from deploy.bench.results import Cell, Rounds
 from deploy.bench.rounds import Planned, measure_rounds
 from deploy.bench.servers import Server, Servers
 from deploy.bench.targets import (
+    HEALTH,
     PREDICT_INTENT,
     RECOMMEND,
     TRITON,
     DirectModel,
     ask_predict_intent,
     ask_recommend,
+    health_target,
     open_direct_model,
     predict_intent_target,
     recommend_target,
@@ -106,9 +108,11 @@ class Bench:
         return found
 
     def target(self, name: str, size: int, visitors: Sequence[Visitor]) -> Target:
-        """Returns a target that asks for the visitors in turn."""
+        """Returns a target; those that ask about visitors take them in turn."""
         if name == TRITON:
             return self.direct.target(visitors, request_time=self.started)
+        if name == HEALTH:
+            return health_target(self.main.address)
         make = predict_intent_target if name == PREDICT_INTENT else recommend_target
         ask = ask_predict_intent if name == PREDICT_INTENT else ask_recommend
         n_bytes = answer_bytes(ask, self.clients[size], visitors[:N_VERIFIED])
@@ -119,8 +123,8 @@ class Bench:
         self, visitors: Sequence[Visitor], sizes: Sequence[int], in_flight: Sequence[int]
     ) -> dict[Cell, Planned]:
         """Returns every closed loop; what is compared with one another stands side by side."""
-        who = [(TRITON, 0), (PREDICT_INTENT, self.options.main_size)]
-        who += [(RECOMMEND, size) for size in sizes]
+        main = self.options.main_size
+        who = [(TRITON, 0), (PREDICT_INTENT, main), *((RECOMMEND, size) for size in sizes)]
         targets = {(name, size): self.target(name, size, visitors) for name, size in who}
         return {
             Cell(name, number, size): self.plan(target, size, self.load(in_flight=number), visitors)
@@ -130,7 +134,7 @@ class Bench:
 
     def plan(self, target: Target, size: int, load: Load, visitors: Sequence[Visitor]) -> Planned:
         """Returns the load with a call beside it, unless it is one call at a time."""
-        if target.name == TRITON or load.in_flight == 1:
+        if target.name in (TRITON, HEALTH) or load.in_flight == 1:
             return Planned(target, load)
         ask = ask_predict_intent if target.name == PREDICT_INTENT else ask_recommend
         client, visitor = self.clients[size], visitors[0]
@@ -175,6 +179,13 @@ def run(bench: Bench) -> Json:
     visitors = bench.visitors(options.events, bench.sizes)
     verified = bench.verify(visitors[:N_VERIFIED])
     planned = bench.planned(visitors, bench.sizes, options.in_flight)
+    planned |= {
+        Cell(HEALTH, number, 0): bench.plan(
+            bench.target(HEALTH, main_size, visitors), 0, bench.load(in_flight=number), visitors
+        )
+        for number in STAGES_IN_FLIGHT
+        if number in options.in_flight
+    }
     closed, wrong = measure_rounds(bench.console, "closed loops", planned, options.rounds)
     ratios = results.ratios(closed, products=main_size)
     half_peak = open_loops(bench, visitors, closed)
@@ -192,6 +203,7 @@ def run(bench: Bench) -> Json:
         "ratios_of_rounds": ratios,
         "open_loop": half_peak,
         "stages": measure_stages(bench, visitors),
+        "parts_at_1": results.parts(closed, products=main_size),
         "growth": growth(bench),
         "overload": overloads(bench, visitors, closed) if options.overload else [],
         "verified": {size: asdict(each) for size, each in verified.items()},

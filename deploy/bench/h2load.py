@@ -89,15 +89,29 @@ def open_loop(rate: float, *, http1: bool) -> list[Share]:
 
 @contextmanager
 def running(
-    share: Share, url: str, *, body: Path, headers: Sequence[str], http1: bool, runs_s: float
+    share: Share,
+    url: str,
+    *,
+    body: Path,
+    headers: Sequence[str],
+    http1: bool,
+    runs_s: float,
+    n_requests: int = 0,
 ) -> Iterator[Process]:
-    """Runs h2load on its share; it ends with the block at the latest."""
+    """Runs h2load on its share, for so long or for so many requests where that is above 0.
+
+    It ends with the block at the latest.
+    """
     log = body.with_name(f"{body.name}.log")
     options = [
         f"--clients={share.connections}",
         f"--max-concurrent-streams={share.streams}",
         # Its own warm-up would count the bytes of the answers in it, but not the answers.
-        f"--duration={round(runs_s * 1000)}ms",
+        *(
+            [f"--requests={max(n_requests, share.connections)}"]
+            if n_requests
+            else [f"--duration={round(runs_s * 1000)}ms"]
+        ),
         f"--data={body}",
         f"--log-file={log}",
         *(f"--header={header}" for header in headers),

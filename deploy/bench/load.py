@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.bench import h2load
-from deploy.bench.measured import LoadError, Measured, measure
+from deploy.bench.measured import LoadError, Measured, Report, measure
 
 __all__ = [
     "Load",
@@ -29,6 +29,9 @@ __all__ = [
     "unframed",
 ]
 
+FEW = 50
+TURNS = 4
+"""So many requests, or rounds of what is in flight, tell how fast a target is."""
 MESSAGE_PREFIX_BYTES = 5
 """Before every gRPC message: whether it is compressed, and its length."""
 GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
@@ -47,6 +50,9 @@ class Target:
     answer_bytes: int = 0
     """Of the body of a right answer, within 1 %. 0 where they differ; then gRPC errors count as
     answers, for they come as HTTP 200."""
+    never_cut_short: bool = False
+    """Whether a load ends with the answers to its last calls. Otherwise it cancels them, which
+    Triton 2.51 may crash of (triton-inference-server/server#8034)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,13 @@ class Load:
 
 
 def grpc_target(
-    name: str, address: str, method: str, messages: Sequence[bytes], *, answer: bytes = b""
+    name: str,
+    address: str,
+    method: str,
+    messages: Sequence[bytes],
+    *,
+    answer: bytes = b"",
+    never_cut_short: bool = False,
 ) -> Target:
     """Returns the target of a gRPC method, such as "package.Service/Method".
 
@@ -79,6 +91,7 @@ def grpc_target(
         bodies=[grpc_frame(message) for message in messages],
         headers=GRPC_HEADERS,
         answer_bytes=len(grpc_frame(answer)) if answer else 0,
+        never_cut_short=never_cut_short,
     )
 
 
@@ -115,6 +128,33 @@ def offer(target: Target, load: Load) -> Measured:
         else h2load.closed_loop(load.in_flight, http1=target.http1)
     )
     runs_s = load.warm_up_s + load.duration_s
+    try:
+        n_requests = _enough(target, shares, load, runs_s) if target.never_cut_short else 0
+        return measure(
+            _run(target, shares, runs_s=runs_s, n_requests=n_requests),
+            warm_up_s=load.warm_up_s,
+            duration_s=load.duration_s,
+            answer_bytes=target.answer_bytes,
+            by_number=n_requests > 0,
+        )
+    except LoadError as error:
+        raise LoadError(f"{target.name} at {target.url}: {error}") from error
+
+
+def _enough(target: Target, shares: Sequence[h2load.Share], load: Load, runs_s: float) -> int:
+    """Returns how many requests of each process take about so long, by trying a few."""
+    if load.rate:
+        return max(1, round(load.rate * runs_s / len(shares)))
+    n_tried = max(FEW, TURNS * load.in_flight) // len(shares)
+    tried = _run(target, shares, runs_s=runs_s, n_requests=n_tried)
+    took_s = max(report.requests.lasted_s for report in tried)
+    return max(n_tried, round(n_tried * runs_s / took_s)) if took_s else n_tried
+
+
+def _run(
+    target: Target, shares: Sequence[h2load.Share], *, runs_s: float, n_requests: int
+) -> list[Report]:
+    """Runs h2load for its time, or for so many requests of each process where that is above 0."""
     with tempfile.TemporaryDirectory(prefix="h2load-") as folder, ExitStack() as running:
         bodies = [Path(folder) / f"body-{number}" for number in range(len(shares))]
         running.enter_context(h2load.taking_turns(bodies, target.bodies))
@@ -127,16 +167,9 @@ def offer(target: Target, load: Load) -> Measured:
                     headers=target.headers,
                     http1=target.http1,
                     runs_s=runs_s,
+                    n_requests=n_requests,
                 )
             )
             for share, body in zip(shares, bodies, strict=True)
         ]
-        try:
-            return measure(
-                [process.finish() for process in processes],
-                warm_up_s=load.warm_up_s,
-                duration_s=load.duration_s,
-                answer_bytes=target.answer_bytes,
-            )
-        except LoadError as error:
-            raise LoadError(f"{target.name} at {target.url}: {error}") from error
+        return [process.finish() for process in processes]

@@ -41,6 +41,15 @@ class Requests:
     """Of HTTP; -1 where the stream failed."""
     took: NDArray[np.int64]
 
+    @property
+    def ended(self) -> NDArray[np.int64]:
+        return self.started + self.took
+
+    @property
+    def lasted_s(self) -> float:
+        """From the first request to the last answer."""
+        return float(self.ended.max() - self.started.min()) / 1e6 if len(self.started) else 0.0
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -60,22 +69,31 @@ def read_log(log: Path) -> Requests:
 
 
 def measure(
-    reports: Sequence[Report], *, warm_up_s: float, duration_s: float, answer_bytes: int = 0
+    reports: Sequence[Report],
+    *,
+    warm_up_s: float,
+    duration_s: float,
+    answer_bytes: int = 0,
+    by_number: bool = False,
 ) -> Measured:
     """Returns what came back while every process was past its warm-up and none had ended.
 
     With `answer_bytes`, the length of a right answer, answers without a body are found: gRPC calls
-    that failed. Raises LoadError when there is nothing to measure.
+    that failed. A load `by_number` ended with its last request, whenever that was. Raises LoadError
+    when there is nothing to measure.
     """
     answered = [report.requests for report in reports if len(report.requests.started)]
     if not answered:
         raise LoadError("nothing was answered")
+    lasts_s = warm_up_s + duration_s
+    if by_number:
+        lasts_s = min(lasts_s, *(requests.lasted_s for requests in answered))
+        warm_up_s = min(warm_up_s, lasts_s / 2)
     starts = [int(requests.started.min()) for requests in answered]
-    begin = max(starts) + warm_up_s * 1e6
-    end = min(starts) + (warm_up_s + duration_s) * 1e6
+    begin, end = max(starts) + warm_up_s * 1e6, min(starts) + lasts_s * 1e6
     status = np.concatenate([requests.status for requests in answered])
     took = np.concatenate([requests.took for requests in answered])
-    ended = np.concatenate([requests.started for requests in answered]) + took
+    ended = np.concatenate([requests.ended for requests in answered])
     inside = (ended >= begin) & (ended < end)
     n_answers = int(inside.sum())
     if end <= begin or n_answers == 0:
@@ -90,7 +108,8 @@ def measure(
         p99_ms=float(p99),
         n_answers=n_answers,
         n_failed=n_failed,
-        offered_rps=sum(report.n_started for report in reports) / (warm_up_s + duration_s),
+        offered_rps=sum(report.n_started for report in reports)
+        / max(lasts_s, *(requests.lasted_s for requests in answered)),
     )
 
 

@@ -21,6 +21,7 @@ number of products. h2load offers the load: calls kept in flight (a closed loop)
   triton           the intent model asked directly: one behavior a call, nothing in between
   predict_intent   the same behaviors, tracked before, through PredictIntent
   recommend        pages of 20 products with titles and prices, through Recommend
+  health           a call of no content to the same server
 
 and every answer's meaning is checked beside: PredictIntent against Triton, Recommend against an
 exact search. A round measures every cell once; medians and spreads are over the rounds, ratios

@@ -8,6 +8,8 @@ from typing import Any
 
 import matplotlib
 
+from deploy.bench.targets import HEALTH
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -18,6 +20,7 @@ COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Writes a picture of p50 and p99 over throughput, a curve a target, a point a load."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+    rows = [row for row in rows if row["target"] != HEALTH]
     who = list(dict.fromkeys((row["target"], row["products"]) for row in rows))
     for axis, measure in zip(axes, ("p50_ms", "p99_ms"), strict=True):
         for color, (target, products) in zip(COLORS * len(who), who, strict=False):

@@ -92,6 +92,7 @@ def sections(found: Json) -> list[Section]:
         _targets(found),
         _closed(found["rows"]),
         _open(found["open_loop"]),
+        _parts(found["parts_at_1"]),
         _stages(found["stages"]),
         _overload(found["overload"]),
         _growth(found["growth"]),
@@ -158,6 +159,21 @@ def _open(rows: Sequence[Json]) -> Section:
                 f"{row['failed'] + row['wrong']}",
             )
             for row in rows
+        ],
+    )
+
+
+def _parts(found: Json) -> Section:
+    return Section(
+        "one call at a time, by the differences of p50",
+        ("what", "ms", "rounds"),
+        [
+            (
+                name,
+                f"{part['median']:.2f}",
+                f"{part['smallest']:.2f} to {part['largest']:.2f}",
+            )
+            for name, part in found.items()
         ],
     )
 

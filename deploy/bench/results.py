@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from deploy.bench.measured import Measured
-from deploy.bench.targets import PREDICT_INTENT, RECOMMEND, TRITON
+from deploy.bench.targets import HEALTH, PREDICT_INTENT, RECOMMEND, TRITON
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Cell:
     in_flight: int
     """0 where calls come at a rate instead."""
     products: int
-    """Of the server's collection; 0 for Triton, which has none."""
+    """Of the server's collection; 0 where it does not matter."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,33 @@ def ratios(rounds: Rounds, *, products: int) -> dict[str, dict[str, float]]:
     return {name: summary(values) for name, values in found.items() if values}
 
 
+def parts(rounds: Rounds, *, products: int) -> dict[str, dict[str, float]]:
+    """Returns what one call at a time consists of, in ms, by the differences of medians.
+
+    So it is seen from outside, where the client and the way to it count, too.
+    """
+
+    def p50_ms(target: str) -> list[float]:
+        cell = Cell(target, 1, _size(target, products))
+        return [each.p50_ms for each in rounds.get(cell, ())]
+
+    found = {
+        "a call of no content": p50_ms(HEALTH),
+        "the model, asked directly": p50_ms(TRITON),
+        "what PredictIntent adds to both": [
+            call - model - nothing
+            for call, model, nothing in zip(
+                p50_ms(PREDICT_INTENT), p50_ms(TRITON), p50_ms(HEALTH), strict=False
+            )
+        ],
+        "what Recommend adds to PredictIntent": [
+            page - call
+            for page, call in zip(p50_ms(RECOMMEND), p50_ms(PREDICT_INTENT), strict=False)
+        ],
+    }
+    return {name: summary(values) for name, values in found.items() if values}
+
+
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Returns the median of what the rounds say, and the smallest and the largest."""
     return {
@@ -119,4 +146,4 @@ def peak(rounds: Rounds, target: str, products: int) -> float:
 
 
 def _size(target: str, products: int) -> int:
-    return 0 if target == TRITON else products
+    return 0 if target in (TRITON, HEALTH) else products

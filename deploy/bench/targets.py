@@ -1,4 +1,4 @@
-"""What is measured: Triton asked directly, PredictIntent, and Recommend."""
+"""What is measured: Triton asked directly, PredictIntent, Recommend, and a call of no content."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -23,6 +24,7 @@ from shopintent.v1.recommendation_service_pb2 import PredictIntentResponse, Reco
 TRITON = "triton"
 PREDICT_INTENT = "predict_intent"
 RECOMMEND = "recommend"
+HEALTH = "health"
 MODEL_INFER = "inference.GRPCInferenceService/ModelInfer"
 SERVICE = "shopintent.v1.RecommendationService"
 PAGE_SIZE = 20
@@ -88,7 +90,7 @@ class DirectModel:
     def target(self, visitors: Sequence[Visitor], *, request_time: int) -> Target:
         """Returns the target that asks for the visitors in turn."""
         requests = [self.request(visitor, request_time=request_time) for visitor in visitors]
-        return grpc_target(TRITON, self.address, MODEL_INFER, requests)
+        return grpc_target(TRITON, self.address, MODEL_INFER, requests, never_cut_short=True)
 
 
 OUTPUTS = (
@@ -107,6 +109,18 @@ def open_direct_model(
     with grpc.insecure_channel(address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         yield DirectModel(address, stub, model_name, tokenizer)
+
+
+def health_target(address: str) -> Target:
+    """Returns the target that makes a server do nothing: what any call to it costs."""
+    answer = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+    return grpc_target(
+        HEALTH,
+        address,
+        "grpc.health.v1.Health/Check",
+        [health_pb2.HealthCheckRequest().SerializeToString()],
+        answer=answer.SerializeToString(),
+    )
 
 
 def predict_intent_target(address: str, visitors: Sequence[Visitor]) -> Target:

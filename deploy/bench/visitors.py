@@ -36,8 +36,9 @@ def make_visitors(
 ) -> list[Visitor]:
     """Returns visitors who did so many things each, the last of them at `newest_time`.
 
-    Popular products come more often: those at the beginning of `products`. All ids are of one
-    length, and the same call always returns the same visitors.
+    Popular products come more often: those at the beginning of `products`. Their ids are of one
+    length and name `newest_time`, because servers remember visitors of earlier runs. The same call
+    always returns the same visitors.
     """
     random = np.random.default_rng([n_visitors, n_events])
     by_category: dict[tuple[str, ...], list[Product]] = {}
@@ -55,7 +56,8 @@ def make_visitors(
             yield _event(str(random.choice(list(KINDS), p=list(KINDS.values()))), product, time)
 
     return [
-        Visitor(f"bench-{n_events:03}-{number:06}", tuple(visit())) for number in range(n_visitors)
+        Visitor(f"bench-{newest_time:010}-{n_events:03}-{number:06}", tuple(visit()))
+        for number in range(n_visitors)
     ]
 
 

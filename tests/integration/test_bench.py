@@ -46,7 +46,10 @@ def test_a_bench_writes_every_figure_that_was_asked_for(trained: Trained, tmp_pa
     cells = {(row["target"], row["in_flight"], row["products"]) for row in found["rows"]}
     assert cells == {
         (target, in_flight, products)
-        for target, products in (("triton", 0), ("predict_intent", 300), ("recommend", 300))
+        for target, products in (
+            *(("triton", 0), ("health", 0)),
+            *(("predict_intent", 300), ("recommend", 300)),
+        )
         for in_flight in (1, 64)
     }
     for row in found["rows"]:
@@ -60,6 +63,7 @@ def test_a_bench_writes_every_figure_that_was_asked_for(trained: Trained, tmp_pa
         "recommend_vs_predict_intent_at_64",
         "recommend_p99_ms_half_peak_300",
     } <= found["ratios"].keys()
+    assert found["parts_at_1"]["the model, asked directly"]["median"] > 0
     assert {"rest", "call"} <= found["stages"]["recommend_at_1"].keys()
     assert {row["target"] for row in found["overload"]} == {"predict_intent", "recommend"}
     assert {row["events"] for row in found["growth"]} == {4}

@@ -29,16 +29,22 @@ class Echo:
 
     def __init__(self) -> None:
         self.seen: Counter[bytes] = Counter()
+        self.n_cancelled = 0
 
     async def answer(self, message: bytes, context: Any) -> bytes:
         self.seen[message] += 1
+        try:
+            await asyncio.sleep(0.002)
+        except asyncio.CancelledError:
+            self.n_cancelled += 1
+            raise
         return ANSWER
 
     async def refuse(self, message: bytes, context: Any) -> None:
         await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
 
 
-async def offered(echo: Echo, method: str, load: Load) -> Measured:
+async def offered(echo: Echo, method: str, load: Load, *, gently: bool = False) -> Measured:
     methods: dict[str, Any] = {
         "Answer": grpc.unary_unary_rpc_method_handler(echo.answer),
         "Refuse": grpc.unary_unary_rpc_method_handler(echo.refuse),
@@ -50,7 +56,12 @@ async def offered(echo: Echo, method: str, load: Load) -> Measured:
     await server.start()
     try:
         target = grpc_target(
-            "echo", f"127.0.0.1:{port}", f"test.Echo/{method}", BODIES, answer=ANSWER
+            "echo",
+            f"127.0.0.1:{port}",
+            f"test.Echo/{method}",
+            BODIES,
+            answer=ANSWER,
+            never_cut_short=gently,
         )
         return await asyncio.to_thread(offer, target, load)
     finally:
@@ -67,6 +78,15 @@ async def test_grpc_answers_are_counted_and_timed() -> None:
 async def test_an_open_loop_offers_its_rate() -> None:
     measured = await offered(Echo(), "Answer", Load(rate=60, duration_s=2, warm_up_s=0.5))
     assert measured.offered_rps == pytest.approx(60, rel=0.1)
+
+
+async def test_a_load_that_is_never_cut_short_cancels_no_call() -> None:
+    echo = Echo()
+    measured = await offered(echo, "Answer", Load(in_flight=16, duration_s=0.5), gently=True)
+    assert measured.n_answers > 0
+    assert echo.n_cancelled == 0
+    await offered(echo, "Answer", Load(in_flight=16, duration_s=0.5))
+    assert echo.n_cancelled > 0
 
 
 async def test_grpc_errors_are_failures_though_http_says_200() -> None:

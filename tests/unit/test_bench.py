@@ -17,7 +17,7 @@ from deploy.bench.collection import grown, sized_release
 from deploy.bench.measured import Measured
 from deploy.bench.options import parse
 from deploy.bench.overload import Probe, judge
-from deploy.bench.results import Cell, peak, ratios, rows, spread
+from deploy.bench.results import Cell, parts, peak, ratios, rows, spread
 from deploy.bench.visitors import make_visitors
 from shopintent.artifacts import Manifest, ReleasesRoot, read_products
 from support import shop as shops
@@ -55,6 +55,18 @@ def test_ratios_are_taken_within_rounds_and_of_the_collection_asked_for() -> Non
         "smallest": 0.5,
         "largest": 1.0,
     }
+
+
+def test_one_call_is_taken_apart_by_differences() -> None:
+    rounds = {**ROUNDS, Cell("health", 1, 0): [measured(1, p50_ms=0.2), measured(1, p50_ms=0.2)]}
+    found = parts(rounds, products=50)
+    assert found["a call of no content"]["median"] == 0.2
+    assert found["what PredictIntent adds to both"] == {
+        "median": 0.35,
+        "smallest": 0.3,
+        "largest": 0.4,
+    }
+    assert "what Recommend adds to PredictIntent" not in found
 
 
 def test_what_was_not_measured_has_no_ratio() -> None:
