@@ -24,7 +24,7 @@ ENV PATH=/opt/shopintent/bin:$PATH \
     SHOPINTENT_STATE_PATH=/srv/state \
     SHOPINTENT_LISTEN=0.0.0.0:50051
 USER 10001
-EXPOSE 50051
+EXPOSE 50051 9464
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["shopintent-server", "health"]
 ENTRYPOINT ["shopintent-server"]
