@@ -6,6 +6,7 @@ python -m shopintent.server.index.edge_child PARENT_PID build SHARD RELEASE_FOLD
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> int:
     parent, command, *paths = arguments
     end_with(int(parent))
     if command == "optimize":
+        os.nice(10)  # Calls come first: it can wait as long as it must.
         edge_engine.optimize(Path(paths[0]))
         return 0
     release = ReleaseFolder(Path(paths[1]))
