@@ -28,6 +28,7 @@ pytestmark = pytest.mark.releases
 EXAMPLE = Path(__file__).parents[2] / "clients" / "python" / "examples" / "release.py"
 TOKEN = "a-token-that-nobody-guesses"
 OTHER = "other"
+FRESH = "fresh"
 WHY = ["--why", "it is tested"]
 PATIENCE_S = 60.0
 
@@ -86,6 +87,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("release-commands")
     trained = make_trained(folder)
     clone_release(trained.releases, RELEASE, OTHER)
+    clone_release(trained.releases, RELEASE, FRESH)
     token_file = folder / "token"
     token_file.write_text(f"{TOKEN}\n")
     options = [f"--release-token-file={token_file}", "--routing-interval-s=0.1"]
@@ -94,7 +96,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 async def test_commands_roll_a_release_out_beside_the_running_server(shop: Shop) -> None:
-    assert {each["release_id"] for each in shop.releases("list")["releases"]} == {RELEASE, OTHER}
+    assert {each["release_id"] for each in shop.releases("list")["releases"]} == {
+        RELEASE, OTHER, FRESH
+    }  # fmt: skip
     assert shop.releases("verify", OTHER)["ready"]
     # What the server has open already is checked beside it all the same.
     assert shop.releases("verify", RELEASE)["ready"]
@@ -110,16 +114,17 @@ async def test_commands_roll_a_release_out_beside_the_running_server(shop: Shop)
 
 async def test_the_client_rolls_a_release_out_and_back(shop: Shop) -> None:
     with shop.client() as client:
-        assert client.verify_release(OTHER).release.id == OTHER
-        client.shadow_release(OTHER, 100, why="it is tested")
-        client.canary_release(OTHER, 50, why="it is tested")
-        promoted = client.promote_release(OTHER, why="it is tested")
-        assert promoted.routing.serving_release_id == OTHER
+        # The server opens it for each change, while it opens it to follow the change before.
+        client.shadow_release(FRESH, 100, why="it is tested")
+        client.canary_release(FRESH, 50, why="it is tested")
+        promoted = client.promote_release(FRESH, why="it is tested")
+        assert promoted.routing.serving_release_id == FRESH
         await shop.follows(promoted.routing.generation)
-        assert shop.answered_by() == OTHER
-        listed = client.list_releases()
-        assert {each.id: each.ready for each in listed.releases} == {RELEASE: True, OTHER: True}
-        back = client.rollback_release(OTHER, why="it is tested")
+        await shop.is_answered_by(FRESH)
+        ready = {each.id: each.ready for each in client.list_releases().releases}
+        assert ready[RELEASE]
+        assert ready[FRESH]
+        back = client.rollback_release(FRESH, why="it is tested")
         assert list(back.release.roles) == [pb.RELEASE_ROLE_PREVIOUS]
     await shop.is_answered_by(RELEASE)
     assert read_audit(shop.root.path)[-1]["who"].startswith("rpc:")

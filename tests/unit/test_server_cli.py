@@ -115,6 +115,17 @@ def test_a_token_that_is_easily_guessed_or_cannot_be_sent_is_refused(
     assert not token or token not in str(raised.value)
 
 
+def test_a_server_with_a_bad_token_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHOPINTENT_RELEASE_TOKEN", "hush")
+    for workers in ("1", "2"):
+        assert main(["serve", "--workers", workers]) == 2
+        told = capsys.readouterr().err
+        assert "SHOPINTENT_RELEASE_TOKEN" in told
+        assert "hush" not in told
+
+
 def test_placements_are_read_and_home_is_always_there(tmp_path: Path) -> None:
     file = tmp_path / "placements.toml"
     file.write_text("[cart]\npopularity = 0.5\n")

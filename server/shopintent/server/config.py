@@ -382,7 +382,8 @@ def _check(config: Config) -> None:
 
 
 def check_listen(config: Config) -> None:
-    """Raises ConfigError when the server would be open to others without TLS."""
+    """Raises ConfigError when others could reach the server without TLS, or its token is bad."""
+    read_release_token(config)
     open_to_others = not is_loopback(config.listen) and config.tls_certificate is None
     if open_to_others and not config.insecure:
         raise ConfigError(

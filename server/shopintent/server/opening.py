@@ -62,6 +62,10 @@ class ReleaseOpener:
         self._repository = TritonRepository(triton, config.triton_model_control_key or None)
         self._weights = read_placements(config.placements)
 
+    def beside(self) -> ReleaseOpener:
+        """Returns one for releases that this one may open at the same time."""
+        return ReleaseOpener(self._config, self._triton, f"beside-{self._worker}", self._metrics)
+
     async def open_by_id(self, release_id: str) -> ServingRelease:
         """Reads a release of the root and opens it. Raises ReleaseError and IndexUnavailable."""
         root = ReleasesRoot(self._config.releases)

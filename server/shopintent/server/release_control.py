@@ -43,14 +43,21 @@ def release_manager(
 ) -> ReleaseManager:
     """Returns the manager of the releases root; what `traffic` has opened is not opened again."""
     root = ReleasesRoot(config.releases)
+    # What follows the routing may open the same release meanwhile.
+    aside = opener.beside() if traffic else opener
+    one_at_a_time = asyncio.Lock()
 
     async def prove(release_id: str) -> None:
-        opened = traffic.opened(release_id) if traffic else None
-        if opened is not None:
-            await prove_ready(opened, root)
-            return
+        async with one_at_a_time:
+            opened = traffic.opened(release_id) if traffic else None
+            if opened is None:
+                await prove_aside(release_id)
+            else:
+                await prove_ready(opened, root)
+
+    async def prove_aside(release_id: str) -> None:
         try:
-            release = await opener.open_by_id(release_id)
+            release = await aside.open_by_id(release_id)
         except (ReleaseError, ShopIntentError) as error:
             raise ReleaseNotReady(release_id, str(error)) from error
         try:
