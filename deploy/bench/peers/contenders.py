@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,9 @@ from deploy.bench.visitors import Visitor, track
 from shopintent.artifacts import ReleasesRoot
 from shopintent.client import ShopIntentClient
 
-N_VERIFIED = 30
+N_VERIFIED = 64
+AT_ONCE = 16
+"""Calls that are verified: so many that batches are, too."""
 N_PRODUCTS = 10_000
 """Of our server's collection. PredictIntent does not read it."""
 
@@ -106,7 +109,11 @@ def ourselves(shop: Shop, server_options: Sequence[str]) -> Contender:
 
 
 def _verify_ourselves(shop: Shop, client: ShopIntentClient) -> float:
-    return max(_verify_visitor(shop, client, each) for each in shop.visitors[:N_VERIFIED])
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        checked = pool.map(
+            lambda each: _verify_visitor(shop, client, each), shop.visitors[:N_VERIFIED]
+        )
+        return max(checked)
 
 
 def _verify_visitor(shop: Shop, client: ShopIntentClient, visitor: Visitor) -> float:
@@ -143,9 +150,9 @@ def peer(shop: Shop, which: Peer, settings: Settings, python: Path) -> Contender
 
 
 def _verify_peer(shop: Shop, server: running.Server, asked: Sequence[Json]) -> float:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(server.ask, asked))
     return max(
-        behaviors.difference(
-            server.peer.title, behaviors.said(server.ask(each)), shop.model.expected(each)
-        )
-        for each in asked
+        behaviors.difference(server.peer.title, behaviors.said(answer), shop.model.expected(each))
+        for each, answer in zip(asked, answers, strict=True)
     )
