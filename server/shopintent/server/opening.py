@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from shopintent.server.serving import Backends, ServingRelease, serve_release
 logger = logging.getLogger(__name__)
 
 UNLOAD_TIMEOUT_S = 30.0
+PROGRESS_EVERY_S = 5.0
 JOURNAL_TIMEOUT_S = 10.0
 
 
@@ -113,10 +115,30 @@ class ReleaseOpener:
 async def _open_index(config: Config, release: Release, worker: int | str) -> ProductIndex:
     if config.index == "edge":
         logger.info("opening the index", extra={"fields": {"release": release.release_id}})
-        path, folder, manifest = _index_path(config), release.folder, release.manifest
-        return await asyncio.to_thread(EdgeProductIndex.open, path, folder, manifest, worker=worker)
+        return await asyncio.to_thread(
+            EdgeProductIndex.open,
+            _index_path(config),
+            release.folder,
+            release.manifest,
+            worker=worker,
+            on_progress=_logging_progress(release.release_id),
+        )
     client = connect(config.qdrant_url, api_key=read_qdrant_api_key(config))
     return QdrantProductIndex(client, release.manifest)
+
+
+def _logging_progress(release_id: str) -> Callable[[int, int], None]:
+    """Returns what logs, now and then, how far the index is that is being built."""
+    logged_at = time.monotonic()
+
+    def log(done: int, total: int) -> None:
+        nonlocal logged_at
+        if time.monotonic() - logged_at > PROGRESS_EVERY_S:
+            logged_at = time.monotonic()
+            fields = {"release": release_id, "products": done, "of": total}
+            logger.info("building the index", extra={"fields": fields})
+
+    return log
 
 
 def _index_path(config: Config) -> Path:
