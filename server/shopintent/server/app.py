@@ -20,7 +20,9 @@ from shopintent.server.catalog_writes import CatalogWriter, catch_up
 from shopintent.server.config import Config, read_release_token, state_folder
 from shopintent.server.errors import ShopIntentError
 from shopintent.server.garbage import spare_what_stays
+from shopintent.server.interceptors.admission import Admission
 from shopintent.server.listening import bind, grpc_server
+from shopintent.server.lookout import Lookout
 from shopintent.server.metrics import Metrics
 from shopintent.server.opening import ReleaseOpener, triton_channel
 from shopintent.server.permission import Permission
@@ -72,7 +74,9 @@ class App:
         self.catalog = CatalogWriter(journal, traffic)
         self._health = health_aio.HealthServicer()
         self._metrics = metrics or Metrics()
-        self._server = grpc_server(config, self._metrics)
+        admission = Admission(most=config.max_concurrent_rpcs, timeout_s=config.answer_timeout_s)
+        self._server = grpc_server(config, self._metrics, admission)
+        self._lookout = Lookout(self._server, admission)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
         self._add_services(sessions, manager)
@@ -81,8 +85,10 @@ class App:
         """Listens and starts the checks; returns the port. Serving begins when they succeed."""
         await publish_health(self._health, self.traffic.serving.monitor)
         port = bind(self._server, self._config)
+        self._lookout.listen()
         await self._server.start()
         self._background = [
+            asyncio.create_task(self._lookout.run()),
             asyncio.create_task(self._watch_releases()),
             asyncio.create_task(self._refresh_popular()),
             asyncio.create_task(self.catalog.follow()),
@@ -104,6 +110,7 @@ class App:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        self._lookout.close()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._config.grace_s)
 

@@ -10,28 +10,23 @@ from shopintent.server.interceptors.admission import Admission
 from shopintent.server.metrics import Metrics
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
+MAX_STREAMS = 128
+"""Calls of one connection that the server is told of; more wait at the caller, whose deadline goes
+on. Otherwise calls come faster than they can be turned away, and all of them end too late."""
 BACKSTOP = 10
 """Times as many calls as are admitted may be open, those that are being refused among them."""
-MAX_UNSEEN_CALLS = 512
 
 
-def grpc_server(config: Config, metrics: Metrics | None = None) -> grpc.aio.Server:
-    """Returns a server with our interceptors and limits that does not listen yet.
-
-    Without `metrics` its calls are counted where nobody looks.
-    """
-    admission = Admission(most=config.max_concurrent_rpcs, timeout_s=config.answer_timeout_s)
+def grpc_server(config: Config, metrics: Metrics, admission: Admission) -> grpc.aio.Server:
+    """Returns a server with our interceptors and limits that does not listen yet."""
     age_ms = int(1000 * config.max_connection_age_s)
     return grpc.aio.server(
-        interceptors=[CallInterceptor(metrics or Metrics(), admission)],
+        interceptors=[CallInterceptor(metrics, admission)],
         # Far above what is admitted: gRPC refuses everybody then, and does not say when to retry.
         maximum_concurrent_rpcs=BACKSTOP * config.max_concurrent_rpcs,
         options=[
-            # Where calls come faster than they can even be turned away, gRPC's core refuses some
-            # at random before Python hears of them, so that the others do not wait in line.
-            ("grpc.server.max_pending_requests", MAX_UNSEEN_CALLS),
-            ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_UNSEEN_CALLS),
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+            ("grpc.max_concurrent_streams", MAX_STREAMS),
             ("grpc.so_reuseport", int(config.reuse_port)),
             ("grpc.max_connection_age_ms", age_ms),
             ("grpc.max_connection_age_grace_ms", int(1000 * config.grace_s)),

@@ -2,7 +2,11 @@
 
 How many those are is found out, as TCP finds out what a network takes: calls that end early raise
 the limit little by little, one that ends late lowers it at once. A call that is turned away costs a
-small part of one that is answered, and hears of it without waiting.
+small part of one that is answered.
+
+Calls wait most where the server cannot see them: gRPC accepts them one by one, and those it has not
+accepted yet stand in line. So the server asks itself how long that takes (see lookout.py), and once
+there is more to do than it can, keeps the line short enough to turn calls away promptly.
 """
 
 from __future__ import annotations
@@ -22,10 +26,17 @@ from shopintent.server.metrics import REFUSED, Metrics
 
 logger = logging.getLogger(__name__)
 
-ALWAYS_ADMITTED = ("/grpc.", "/shopintent.v1.CatalogService/")
-"""Health and reflection must answer most of all when there is too much to do; writes of the
-catalog take long by nature, and say nothing of how busy the server is."""
+ALWAYS_ADMITTED = (
+    "/grpc.",
+    "/shopintent.v1.CatalogService/",
+    "/shopintent.v1.ReleaseService/",
+)
+"""Health, reflection and a rollback must answer most of all when there is too much to do; writes of
+the catalog and checks of releases take long by nature, and say nothing of how busy the server is.
+"""
 
+BUSY = 8
+"""Calls at once from which on a line may form."""
 EARLY = 0.7
 """The share of its time that a call may take before it counts as late. It is more than Recommend
 gives the model: a model that hangs must bring popular products, and not refusals."""
@@ -33,8 +44,10 @@ GROWTH = 0.05
 """What an early call adds to the limit: 5 % for a round of all calls."""
 LOWEST = 0.5
 """What a late call leaves of the limit, at least."""
-FEWEST = 8
-"""The limit never falls below: a server that seems stuck must be able to find out it is not."""
+PROMPT_S = 0.005
+"""How long a call may stand in line once calls are turned away."""
+CALM_S = 3.0
+"""Seconds without a refusal after which the server is no longer overloaded."""
 QUIET_S = 10.0
 """Seconds without a refusal after which the next one is worth a line in the log."""
 
@@ -50,13 +63,21 @@ class Admission:
         self._timeout_s = timeout_s
         self._limit = float(most)
         self._n_calls = 0
+        self._line_s = 0.0
+        self._overloaded = False
         self._lowered_at = 0.0
         self._refused_at = 0.0
+        self._said_at = -QUIET_S
 
     @property
     def is_full(self) -> bool:
         """Whether the next call is to be turned away."""
         return self._n_calls >= self._limit
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it matters how long calls stand in line."""
+        return self._overloaded or self._n_calls >= BUSY
 
     def enter(self) -> float:
         """Counts a call in; returns the time, for `leave`."""
@@ -66,25 +87,41 @@ class Admission:
     def leave(self, entered_at: float, time_s: float | None) -> None:
         """Counts it out; `time_s` is what it had when it entered."""
         now = time.monotonic()
-        used = (now - entered_at) / max(min(time_s or self._timeout_s, self._timeout_s), 1e-3)
+        # It stood in line before, and its time went by.
+        had_s = min((time_s or self._timeout_s) + self._line_s, self._timeout_s)
+        used = (now - entered_at + self._line_s) / max(had_s, 0.001)
         if used > EARLY:
             # Calls that entered before the limit was lowered tell of what was before.
             if entered_at > self._lowered_at:
-                left = max(LOWEST, EARLY / used)
-                self._limit = max(FEWEST, min(self._limit, self._n_calls) * left)
-                self._lowered_at = now
-        elif self._n_calls > self._limit / 2:
+                self._lower(EARLY / used)
+        elif not self._overloaded and self._n_calls > self._limit / 2:
             # That calls end early where there are few says nothing about the limit.
             self._limit = min(self._most, self._limit + GROWTH)
         self._n_calls -= 1
 
+    def stood_in_line(self, line_s: float) -> None:
+        """Notes how long a call stood in line just now."""
+        self._line_s = line_s
+        allowed_s = PROMPT_S if self._overloaded else EARLY * self._timeout_s
+        if line_s > allowed_s:
+            self._lower(allowed_s / line_s)
+        elif self._overloaded:
+            if time.monotonic() - self._refused_at > CALM_S:
+                self._overloaded = False
+            self._limit = min(self._most, self._limit + max(1.0, GROWTH * self._limit))
+
     def refused(self) -> None:
-        """Says in the log that calls are turned away, once for as long as it goes on."""
-        now = time.monotonic()
-        if now - self._refused_at > QUIET_S:
-            fields = {"calls": self._n_calls}
+        """Notes a refusal; of those that follow each other the first is said in the log."""
+        now = self._refused_at = time.monotonic()
+        if now - self._said_at > QUIET_S:
+            fields = {"calls": self._n_calls, "line_ms": round(1000 * self._line_s, 1)}
             logger.warning("turning calls away", extra={"fields": fields})
-        self._refused_at = now
+        self._said_at = now
+
+    def _lower(self, share: float) -> None:
+        self._limit = max(1.0, min(self._limit, self._n_calls) * max(LOWEST, share))
+        self._lowered_at = self._refused_at = time.monotonic()
+        self._overloaded = True
 
 
 def admitted(call: Call, admission: Admission) -> Call:
