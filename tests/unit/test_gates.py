@@ -58,7 +58,8 @@ def test_all_requests_are_judged_and_slices_are_not(run: Run) -> None:
     assert [each.gate for each in rows] == [GATES.get(each.metric) for each in GOOD[:6]]
     assert rows[1].ci == pytest.approx((0.0, 0.02))
     assert failed_gates(rows) == []
-    assert gated(run, None) == rows
+    assert gated(run, None) == (rows, None)
+    assert gated(run, "not needed") == (rows, None)
 
 
 def test_the_calibration_of_each_horizon_is_summed_up(run: Run) -> None:
@@ -81,13 +82,14 @@ def test_a_failed_gate_refuses_with_every_reason_and_the_way_out(run: Run) -> No
 
 def test_force_lets_a_failed_gate_pass_and_needs_a_reason(run: Run) -> None:
     evaluated(run, BAD)
-    assert len(gated(run, "the demo of a bad model")) == 3
+    rows, forced = gated(run, "a bad model on purpose")
+    assert (len(rows), forced) == (3, "a bad model on purpose")
     with pytest.raises(PublishError, match="needs a reason"):
         gated(run, " ")
 
 
 def test_a_run_that_was_not_evaluated_has_no_metrics(run: Run) -> None:
-    assert gated(run, None) == ()
+    assert gated(run, None) == ((), None)
 
 
 @pytest.mark.parametrize("protocol", [{"run": "0123456789abcdef"}, {}])

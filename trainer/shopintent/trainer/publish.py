@@ -47,6 +47,7 @@ from shopintent.trainer.run import Run
 from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.training_data import Inputs, load_catalog, load_inputs
+from shopintent.trainer.warmup import write_warmups
 
 N_POPULAR = 1_000
 N_CHECKED = 64
@@ -93,12 +94,12 @@ def publish(
     check_id(release_id)
     try:
         refuse_existing(root, release_id)
-        metrics = gated(run, force)
+        metrics, forced = gated(run, force)
         with aside(root) as written:
             parent = root.current()
             manifest = write_release(
                 run, dataset, written, release_id, on_progress,
-                metrics=metrics, parent=parent, force=force,
+                metrics=metrics, parent=parent, forced=forced,
             )  # fmt: skip
             on_progress("placing the release", 0, 1)
             place(written, root, release_id)
@@ -124,12 +125,12 @@ def publish_to_url(
     check_id(release_id)
     try:
         remote.refuse_existing(url, release_id)
-        metrics = gated(run, force)
+        metrics, forced = gated(run, force)
         with TemporaryDirectory(prefix="shopintent-publish-") as folder:
             written = ReleasesRoot(Path(folder))
             manifest = write_release(
                 run, dataset, written, release_id, on_progress,
-                metrics=metrics, parent=None, force=force,
+                metrics=metrics, parent=None, forced=forced,
             )  # fmt: skip
             remote.upload(written, release_id, url, on_progress)
     except (OSError, ReleaseError) as error:
@@ -145,10 +146,11 @@ def check_id(release_id: str) -> None:
         )
 
 
-def gated(run: Run, force: str | None) -> tuple[MetricRow, ...]:
-    """Returns what the run's evaluation measured. Raises PublishError where a gate fails.
+def gated(run: Run, force: str | None) -> tuple[tuple[MetricRow, ...], str | None]:
+    """Returns what the run's evaluation measured, and why a gate that fails does not count.
 
-    A run that was not evaluated passes, and its manifest says that it has no metrics.
+    A run that was not evaluated passes, and its manifest says that it has no metrics. Raises
+    PublishError where a gate fails and nothing is forced.
     """
     if force is not None and not force.strip():
         raise PublishError("--force needs a reason, which the release keeps")
@@ -159,7 +161,7 @@ def gated(run: Run, force: str | None) -> tuple[MetricRow, ...]:
             f"the evaluation of {run.folder} speaks against it: {'; '.join(failures)}. Train "
             'again, or publish with --force "why", which the release keeps'
         )
-    return metrics
+    return metrics, force if failures else None
 
 
 def write_release(
@@ -171,7 +173,7 @@ def write_release(
     *,
     metrics: tuple[MetricRow, ...],
     parent: str | None,
-    force: str | None,
+    forced: str | None,
 ) -> Manifest:
     """Writes everything of a release into a root that nobody reads; the manifest comes last.
 
@@ -202,6 +204,7 @@ def write_release(
     on_progress("asking golden requests", 0, 1)
     golden = make_golden(run, inputs, catalog.products, encoder.tokenizer, models)
     write_golden(folder.golden, golden)
+    write_warmups(models, golden, run.tokenizer, encoder)
     on_progress("asking golden requests", 1, 1)
     n_popular = min(N_POPULAR, len(catalog.products))
     manifest = Manifest(
@@ -225,7 +228,7 @@ def write_release(
         signatures=signatures(run),
         calibration=calibration_of(metrics),
         metrics=metrics,
-        forced=force,
+        forced=forced,
         files=(),
     )
     return seal(root, manifest, on_progress)
