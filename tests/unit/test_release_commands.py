@@ -19,6 +19,9 @@ from shopintent.server.config import Config
 from shopintent.server.errors import ReleaseNotReady
 from shopintent.server.releases.manager import ReleaseManager
 from support.releases import released
+from support.server import write_small_release
+
+pytestmark = pytest.mark.releases
 
 WHY = ["--why", "to see"]
 NDCG = MetricRow(
@@ -194,6 +197,16 @@ def test_a_damaged_release_is_listed_with_what_is_wrong(shop: Shop) -> None:
     assert "r2 cannot be used" in shop.out
     assert list(shop.json("list")["damaged"]) == ["r2"]
     assert shop.run("show", "r2") == 1
+
+
+def test_releases_that_are_published_elsewhere_are_listed(shop: Shop, tmp_path: Path) -> None:
+    there = ReleasesRoot(tmp_path / "there")
+    for release_id in ("r1", "r7"):
+        write_small_release(there, release_id)
+    url = ["--releases-url", f"file://{there.path}"]
+    assert shop.run("list", *url) == 0
+    assert "not fetched yet: r7" in shop.out
+    assert shop.json("list", *url)["elsewhere"] == ["r7"]
 
 
 def test_show_tells_where_a_release_comes_from_and_what_was_measured(shop: Shop) -> None:

@@ -25,6 +25,8 @@ from shopintent.v1 import release_service_pb2_grpc
 from support.releases import released
 from support.server import app_of, config_of, eventually, failure_of, make_outside
 
+pytestmark = pytest.mark.releases
+
 TOKEN = "a-token-that-nobody-guesses"
 CREDENTIALS = (("authorization", f"Bearer {TOKEN}"),)
 NDCG = MetricRow(

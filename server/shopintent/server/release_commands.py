@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shopintent.artifacts import ReleaseError
+from shopintent.artifacts.remote import remote_release_ids
 from shopintent.artifacts.routing import (
     Routing,
     RoutingError,
@@ -46,7 +47,7 @@ async def _run(parsed: argparse.Namespace, config: Config) -> tuple[str, Any]:
     async with managing_releases(config) as manager:
         match parsed.verb:
             case "list":
-                return _list(manager)
+                return _list(manager, config)
             case "show":
                 status = manager.status(parsed.release_id)
                 return release_text(status), release_json(status)
@@ -86,22 +87,26 @@ async def _shift(parsed: argparse.Namespace, manager: ReleaseManager) -> Routing
             return await manager.promote(release_id, reason)
 
 
-def _list(manager: ReleaseManager) -> tuple[str, Any]:
+def _list(manager: ReleaseManager, config: Config) -> tuple[str, Any]:
     releases: list[ReleaseStatus] = []
     damaged: dict[str, str] = {}
-    for release_id in manager.root.release_ids():
+    release_ids = manager.root.release_ids()
+    for release_id in release_ids:
         try:
             releases.append(manager.status(release_id))
         except ReleaseError as error:
             damaged[release_id] = str(error)
+    there = remote_release_ids(config.releases_url) if config.releases_url else []
+    elsewhere = [each for each in there if each not in release_ids]
     releases.sort(key=lambda each: each.manifest.created_at, reverse=True)
     routing = read_routing(manager.root.path)
     data = {
         "releases": [release_json(each) for each in releases],
         "damaged": damaged,
+        "elsewhere": elsewhere,
         "routing": _routing_json(routing),
     }
-    return releases_table(releases, damaged, routing), data
+    return releases_table(releases, damaged, elsewhere, routing), data
 
 
 def _say_checking(release_id: str) -> None:

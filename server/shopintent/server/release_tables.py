@@ -15,9 +15,15 @@ NOTHING = "-"
 
 
 def releases_table(
-    releases: Sequence[ReleaseStatus], damaged: Mapping[str, str], routing: Routing | None
+    releases: Sequence[ReleaseStatus],
+    damaged: Mapping[str, str],
+    elsewhere: Sequence[str],
+    routing: Routing | None,
 ) -> str:
-    """Returns the releases, a line each, then what is wrong with others, and the routing."""
+    """Returns the releases, a line each, then what there is to say of others, and the routing.
+
+    Those elsewhere are published to a URL, and brought here when they are to take part.
+    """
     rows = [
         (
             each.manifest.release_id,
@@ -31,7 +37,8 @@ def releases_table(
     ]
     table = columns([("RELEASE", "PUBLISHED", "PART", "PRODUCTS", "GATES PASSED", "PARENT"), *rows])
     wrong = [f"{release_id} cannot be used: {why}" for release_id, why in damaged.items()]
-    return "\n".join([*table, *wrong, "", routing_text(routing)])
+    others = [f"published, and not fetched yet: {', '.join(elsewhere)}"] if elsewhere else []
+    return "\n".join([*table, *wrong, *others, "", routing_text(routing)])
 
 
 def release_text(status: ReleaseStatus) -> str:
