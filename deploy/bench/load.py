@@ -9,6 +9,7 @@ the server; see `h2load`.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,9 +30,12 @@ __all__ = [
     "unframed",
 ]
 
-FEW = 50
-TURNS = 4
+FEW = 64
+TURNS = 8
 """So many requests, or rounds of what is in flight, tell how fast a target is."""
+LONG_ENOUGH = 0.7
+MAX_FACTOR = 50.0
+MAX_TRIES = 6
 MESSAGE_PREFIX_BYTES = 5
 """Before every gRPC message: whether it is compressed, and its length."""
 GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
@@ -129,26 +133,33 @@ def offer(target: Target, load: Load) -> Measured:
     )
     runs_s = load.warm_up_s + load.duration_s
     try:
-        n_requests = _enough(target, shares, load, runs_s) if target.never_cut_short else 0
+        if target.never_cut_short:
+            reports = _run_by_number(target, shares, load, runs_s)
+        else:
+            reports = _run(target, shares, runs_s=runs_s, n_requests=0)
         return measure(
-            _run(target, shares, runs_s=runs_s, n_requests=n_requests),
+            reports,
             warm_up_s=load.warm_up_s,
             duration_s=load.duration_s,
             answer_bytes=target.answer_bytes,
-            by_number=n_requests > 0,
+            by_number=target.never_cut_short,
         )
     except LoadError as error:
         raise LoadError(f"{target.name} at {target.url}: {error}") from error
 
 
-def _enough(target: Target, shares: Sequence[h2load.Share], load: Load, runs_s: float) -> int:
-    """Returns how many requests of each process take about so long, by trying a few."""
-    if load.rate:
-        return max(1, round(load.rate * runs_s / len(shares)))
-    n_tried = max(FEW, TURNS * load.in_flight) // len(shares)
-    tried = _run(target, shares, runs_s=runs_s, n_requests=n_tried)
-    took_s = max(report.requests.lasted_s for report in tried)
-    return max(n_tried, round(n_tried * runs_s / took_s)) if took_s else n_tried
+def _run_by_number(
+    target: Target, shares: Sequence[h2load.Share], load: Load, runs_s: float
+) -> list[Report]:
+    """Runs h2load for so many requests that they take about so long: with few first, then more."""
+    n_requests = max(FEW, TURNS * load.in_flight, round(load.rate * runs_s)) // len(shares) or 1
+    for _ in range(MAX_TRIES):
+        reports = _run(target, shares, runs_s=runs_s, n_requests=n_requests)
+        lasted_s = min(report.requests.lasted_s for report in reports)
+        if lasted_s >= LONG_ENOUGH * runs_s or load.rate:
+            break
+        n_requests = math.ceil(n_requests * min(MAX_FACTOR, runs_s / max(lasted_s, 1e-3)))
+    return reports
 
 
 def _run(

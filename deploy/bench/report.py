@@ -179,7 +179,8 @@ def _parts(found: Json) -> Section:
 
 
 def _stages(found: Json) -> Section:
-    names = list(dict.fromkeys(stage for stages in found.values() for stage in stages))
+    measured = {stage for stages in found.values() for stage in stages}
+    names = sorted(measured, key=lambda name: (_STAGES.index(name) if name in _STAGES else 5, name))
     return Section(
         "milliseconds of each stage inside of the server, a call",
         ("stage", *(call.replace("_at_", " at ") for call in found)),
@@ -293,6 +294,7 @@ def markdown(found: Json) -> str:
     return "\n".join(lines)
 
 
+_STAGES = ("validate", "session", "tokens", "model", "index", "answer", "rest", "call")
 _RULES = {"left": "---", "right": "---:"}
 _LEFT = ("what", "target", "reached", "other", "stage", "process")
 

@@ -64,7 +64,7 @@ def test_a_bench_writes_every_figure_that_was_asked_for(trained: Trained, tmp_pa
         "recommend_p99_ms_half_peak_300",
     } <= found["ratios"].keys()
     assert found["parts_at_1"]["the model, asked directly"]["median"] > 0
-    assert {"rest", "call"} <= found["stages"]["recommend_at_1"].keys()
+    assert {"model", "index", "call"} <= found["stages"]["recommend_at_1"].keys()
     assert {row["target"] for row in found["overload"]} == {"predict_intent", "recommend"}
     assert {row["events"] for row in found["growth"]} == {4}
     assert found["memory_mb"]["at_the_end"]["server_300"] > 0
