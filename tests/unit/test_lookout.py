@@ -8,15 +8,19 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 
+from shopintent.server.interceptors import CallInterceptor
 from shopintent.server.interceptors.admission import BUSY, Admission
 from shopintent.server.lookout import Lookout
+from shopintent.server.metrics import Metrics
+from shopintent.v1 import recommendation_service_pb2_grpc
 from support.server import eventually
+
+METHOD = "/shopintent.v1.RecommendationService/PredictIntent"
 
 
 class Told(Admission):
@@ -28,6 +32,12 @@ class Told(Admission):
 
     def stood_in_line(self, line_s: float) -> None:
         self.line_s.append(line_s)
+        self.called.add(METHOD)
+
+    def be_busy(self) -> None:
+        self.called.add(METHOD)
+        for _ in range(BUSY):
+            self.enter()
 
 
 @pytest.fixture
@@ -37,8 +47,9 @@ def admission() -> Told:
 
 @pytest.fixture
 async def lookout(admission: Told) -> AsyncIterator[Lookout]:
-    server = grpc.aio.server()
-    health_pb2_grpc.add_HealthServicer_to_server(health_aio.HealthServicer(), server)
+    server = grpc.aio.server(interceptors=[CallInterceptor(Metrics(), admission)])
+    servicer: Any = SimpleNamespace(PredictIntent=None, Recommend=None)
+    recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(servicer, server)
     lookout = Lookout(server, admission)
     lookout.listen()
     await server.start()
@@ -53,8 +64,7 @@ async def lookout(admission: Told) -> AsyncIterator[Lookout]:
 async def test_it_asks_only_while_there_is_work(lookout: Lookout, admission: Told) -> None:
     await asyncio.sleep(0.1)
     assert admission.line_s == []
-    for _ in range(BUSY):
-        admission.enter()
+    admission.be_busy()
 
     async def told() -> bool:
         return len(admission.line_s) >= 2
@@ -73,8 +83,7 @@ async def test_it_notices_a_loop_that_has_little_time_for_calls(
     async def told() -> bool:
         return max(admission.line_s, default=0.0) > 0.05
 
-    for _ in range(BUSY):
-        admission.enter()
+    admission.be_busy()
     working = asyncio.create_task(work())
     await eventually(told)
     working.cancel()

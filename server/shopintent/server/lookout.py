@@ -1,7 +1,8 @@
 """How long a call stands in line before the server hears of it, found out by asking itself.
 
-gRPC accepts calls one by one on the event loop, and has no way to tell how many it has not accepted
-yet, or since when. So a call of our own is put in the same line now and then, while there is work.
+gRPC accepts the calls of a method one by one on the event loop, and has no way to tell how many it
+has not accepted yet, or since when. So a call of our own is put in the same line now and then,
+while there is work.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from shopintent.server.interceptors.admission import Admission
 
 EVERY_S = 0.02
 LONGEST_S = 5.0
-METHOD = "/grpc.health.v1.Health/Check"
-"""It is always admitted, and takes no time by itself."""
 
 
 class Lookout:
@@ -44,20 +43,22 @@ class Lookout:
     async def run(self) -> None:
         """Tells the admission how long the line is, for as long as it runs."""
         async with grpc.aio.insecure_channel(self._address) as channel:
-            call: Any = channel.unary_unary(METHOD)
             while True:
                 await asyncio.sleep(EVERY_S)
-                if self._admission.is_busy:
-                    self._admission.stood_in_line(await _took_s(call))
+                methods, self._admission.called = self._admission.called, set()
+                if methods and self._admission.is_busy:
+                    # Every method has a line of its own.
+                    lines_s = await asyncio.gather(*(self._line_s(channel, m) for m in methods))
+                    self._admission.stood_in_line(max(lines_s))
+
+    async def _line_s(self, channel: grpc.aio.Channel, method: str) -> float:
+        call: Any = channel.unary_unary(method)
+        started = time.monotonic()
+        with suppress(grpc.aio.AioRpcError):  # It has been heard then too, or was not for so long.
+            await call(b"", timeout=LONGEST_S, metadata=(self._admission.mark,))
+        return time.monotonic() - started
 
     def close(self) -> None:
         """Removes the folder."""
         if self._folder is not None:
             self._folder.cleanup()
-
-
-async def _took_s(call: Any) -> float:
-    started = time.monotonic()
-    with suppress(grpc.aio.AioRpcError):  # It has been heard then too, or was not for so long.
-        await call(b"", timeout=LONGEST_S)
-    return time.monotonic() - started

@@ -14,7 +14,13 @@ from typing import Any
 
 import grpc
 
-from shopintent.server.interceptors.admission import ALWAYS_ADMITTED, Admission, admitted, refusing
+from shopintent.server.interceptors.admission import (
+    ALWAYS_ADMITTED,
+    HEARD,
+    Admission,
+    admitted,
+    refusing,
+)
 from shopintent.server.interceptors.errors import guarded
 from shopintent.server.interceptors.handlers import Call, Handler, replace_call
 from shopintent.server.interceptors.logging import logged
@@ -45,9 +51,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if handler is None:
                 return None  # A name nobody serves is not kept: such could fill the memory.
             surrounded = self._surrounded[method] = self._surround(handler, method)
-        if self._admission.is_full:
-            return self._refusing.get(method, surrounded)
-        return surrounded
+        refusing = self._refusing.get(method)
+        if refusing is None:
+            return surrounded  # Always admitted.
+        if self._admission.mark in handler_call_details.invocation_metadata:
+            return HEARD
+        self._admission.called.add(method)
+        return refusing if self._admission.is_full else surrounded
 
     def _surround(self, handler: Handler, method: str) -> Handler:
         # The type stubs know handlers that do not await.

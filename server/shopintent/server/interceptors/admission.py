@@ -12,6 +12,7 @@ there is more to do than it can, keeps the line short enough to turn calls away 
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -59,6 +60,10 @@ class Admission:
     """
 
     def __init__(self, *, most: int, timeout_s: float) -> None:
+        self.mark = ("x-shopintent-lookout", secrets.token_hex(16))
+        """The metadata that calls of the server to itself carry, and nobody else knows."""
+        self.called: set[str] = set()
+        """The methods called since the lookout looked."""
         self._most = most
         self._timeout_s = timeout_s
         self._limit = float(most)
@@ -136,6 +141,14 @@ def admitted(call: Call, admission: Admission) -> Call:
             admission.leave(entered_at, time_s)
 
     return answer
+
+
+async def _hear(_: Any, __: Context) -> bytes:
+    return b""
+
+
+HEARD: Handler = grpc.stream_unary_rpc_method_handler(_hear)
+"""Answers the lookout: as soon as a call is heard of, without reading it."""
 
 
 def refusing(method: str, metrics: Metrics, admission: Admission) -> Handler:
