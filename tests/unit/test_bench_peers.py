@@ -21,9 +21,10 @@ from deploy.bench.load import Load, LoadError, json_target
 from deploy.bench.measured import Measured
 from deploy.bench.peers import environments, report, results
 from deploy.bench.peers.behaviors import WITH_EVENTS, difference, said, with_events_target
-from deploy.bench.peers.compare import Cell, settle
+from deploy.bench.peers.compare import Cell, cpu_ms_of_a_call, settle
 from deploy.bench.peers.options import parse
 from deploy.bench.peers.peers import PEERS, by_name, told
+from deploy.bench.peers.processor import cpu_s
 from deploy.bench.verify import WrongAnswer
 from deploy.bench.visitors import Visitor
 from shopintent.behavior.events import VIEW_CATEGORY, VIEW_PRODUCT, Event
@@ -73,13 +74,16 @@ CELLS = {
     Cell("fastapi", 1): [measured(50.0)],
 }
 
+CPU_MS = {cell: [3.0, 1.0, 2.0] for cell in (*CELLS, Cell("bentoml", 1))}
+
 
 def test_a_row_is_the_median_of_the_rounds_and_tells_their_spread() -> None:
-    rows = {(row.target, row.in_flight): row for row in results.rows(CELLS)}
+    rows = {(row.target, row.in_flight): row for row in results.rows(CELLS, CPU_MS)}
     assert rows["predict_intent", 64].rps == 1100.0
     assert rows["predict_intent", 64].spread == round(200 / 1100, 3)
+    assert rows["predict_intent", 64].cpu_ms == 2.0
     assert rows["bentoml", 64].failed == 2
-    assert [row.in_flight for row in results.rows(CELLS)] == [1, 1, 64, 64, 64]
+    assert [row.in_flight for row in results.rows(CELLS, CPU_MS)] == [1, 1, 64, 64, 64]
 
 
 def test_the_best_peer_is_the_one_that_answers_most_in_that_load() -> None:
@@ -134,6 +138,23 @@ def test_events_in_the_request_make_messages_of_one_length_under_ids_nobody_has(
     assert len(set(ids)) == len(ids)
     assert not set(ids) & {each.visitor_id for each in visitors}
     assert [len(request.recent_events) for request in requests] == [2] * len(visitors)
+
+
+def test_the_processor_time_of_a_call_is_shared_by_those_of_the_warm_up() -> None:
+    load = Load(64, duration_s=3.0, warm_up_s=1.0)
+    assert cpu_ms_of_a_call(2.0, measured(500.0), load) == 1.0
+
+
+def test_processor_time_counts_processes_below() -> None:
+    burn = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}])"
+    command = [sys.executable, "-c", start]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert cpu_s(process.pid) >= 0.5
+        process.stdin.close()
 
 
 def test_a_server_settles_when_it_gets_no_faster() -> None:
@@ -212,7 +233,7 @@ def test_the_report_tells_the_ratio_that_was_asked_for() -> None:
         "commit": "abc",
         "machine": {"cpu": "a CPU", "cores": 2, "memory_gb": 8},
         **{"events": 20, "visitors": 10, "rounds": 3, "seconds": 1.0},
-        "rows": [vars(row) for row in results.rows(cells)],
+        "rows": [vars(row) for row in results.rows(cells, CPU_MS)],
         "ratios_of_rounds": ratios,
         "peers": peers,
         "differences": {"fastapi": 1e-6},

@@ -96,7 +96,7 @@ def compare(console: Console, options: Options, pythons: Mapping[Peer, Path]) ->
         "rounds": options.rounds,
         "seconds": options.seconds,
         "server_options": options.server_options,
-        "rows": [asdict(row) for row in results.rows(found.cells)],
+        "rows": [asdict(row) for row in results.rows(found.cells, found.cpu_ms)],
         "ratios": {name: each["median"] for name, each in ratios.items()},
         "ratios_of_rounds": ratios,
         "best_peer_at": {

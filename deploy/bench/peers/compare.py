@@ -39,6 +39,8 @@ class Found:
     """What the rounds have found so far."""
 
     cells: dict[Cell, list[Measured]] = field(default_factory=dict)
+    cpu_ms: dict[Cell, list[float]] = field(default_factory=dict)
+    """Processor time that a call takes on average, without that of h2load."""
     differences: dict[str, float] = field(default_factory=dict)
     """By contender: how far its answers are off at most, relative to onnxruntime's."""
     memory_mb: dict[str, float] = field(default_factory=dict)
@@ -80,12 +82,25 @@ def measure_rounds(
                     for target in started.targets:
                         for calls in in_flight:
                             settle(target, calls)
-                            measured = offer(target, Load(calls, duration_s=seconds))
-                            found.cells.setdefault(Cell(target.name, calls), []).append(measured)
+                            load = Load(calls, duration_s=seconds)
+                            before = started.cpu_s()
+                            measured = offer(target, load)
+                            taken_s = started.cpu_s() - before
+                            cell = Cell(target.name, calls)
+                            found.cells.setdefault(cell, []).append(measured)
+                            found.cpu_ms.setdefault(cell, []).append(
+                                cpu_ms_of_a_call(taken_s, measured, load)
+                            )
                     _note(found.memory_mb, contender.name, started.memory_mb())
                     _note(found.differences, contender.name, started.verify())
                 tell(doing, takes_s - START_S)
     return found
+
+
+def cpu_ms_of_a_call(taken_s: float, measured: Measured, load: Load) -> float:
+    """Returns the processor time of a call; calls of the warm-up have taken their part of it."""
+    n_calls = measured.offered_rps * (load.warm_up_s + load.duration_s)
+    return taken_s / n_calls * 1_000 if n_calls else 0.0
 
 
 def _note(greatest: dict[str, float], name: str, value: float) -> None:

@@ -16,6 +16,7 @@ from deploy.bench.machine import memory_mb
 from deploy.bench.peers import behaviors, running
 from deploy.bench.peers.behaviors import Model
 from deploy.bench.peers.peers import Json, Peer, Settings
+from deploy.bench.peers.processor import cpu_s
 from deploy.bench.servers import serving
 from deploy.bench.targets import (
     PREDICT_INTENT,
@@ -61,7 +62,16 @@ class Started:
     targets: Sequence[Target]
     verify: Callable[[], float]
     """Returns how far its answers are off; raises WrongAnswer when that is too far."""
-    memory_mb: Callable[[], float]
+    pids: Sequence[int]
+    """Of the processes that all others are below."""
+
+    def memory_mb(self) -> float:
+        """Returns the memory that all of it takes."""
+        return sum(map(memory_mb, self.pids))
+
+    def cpu_s(self) -> float:
+        """Returns the processor time that all of it has taken so far."""
+        return sum(map(cpu_s, self.pids))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +108,11 @@ def ourselves(shop: Shop, server_options: Sequence[str]) -> Contender:
                 predict_intent_target(address, shop.visitors),
                 behaviors.with_events_target(address, shop.visitors),
             )
-            processes = [servers.triton.popen.pid, servers.by_size[N_PRODUCTS].process.popen.pid]
+            processes = [servers.triton, servers.by_size[N_PRODUCTS].process]
             yield Started(
                 targets=[replace(target, answer_bytes=n_bytes) for target in targets],
                 verify=lambda: _verify_ourselves(shop, client),
-                memory_mb=lambda: sum(map(memory_mb, processes)),
+                pids=[process.popen.pid for process in processes],
             )
 
     return Contender(PREDICT_INTENT, "shopintent", start)
@@ -143,7 +153,7 @@ def peer(shop: Shop, which: Peer, settings: Settings, python: Path) -> Contender
             yield Started(
                 targets=[json_target(which.name, server.url, bodies)],
                 verify=lambda: _verify_peer(shop, server, asked[:N_VERIFIED]),
-                memory_mb=lambda: memory_mb(server.process.popen.pid),
+                pids=[server.process.popen.pid],
             )
 
     return Contender(which.name, which.title, start)

@@ -55,7 +55,8 @@ def _table(found: Json) -> list[list[str]]:
     rows = {(row["target"], row["in_flight"]): row for row in found["rows"]}
     loads = sorted({in_flight for _, in_flight in rows})
     head = ["in flight", *(f"{load}: calls/s" for load in loads)]
-    head += [f"{load}: p50 / p99 ms" for load in loads] + ["spread", "MB"]
+    head += [f"{load}: p50 / p99 ms" for load in loads]
+    head += [f"{loads[-1]}: CPU ms a call", "spread", "MB"]
     lines = [head]
     for target in dict.fromkeys(target for target, _ in rows):
         cells = [rows[target, load] for load in loads]
@@ -65,6 +66,7 @@ def _table(found: Json) -> list[list[str]]:
                 OURS[target] if target in OURS else found["peers"][target]["title"],
                 *(f"{cell['rps']:,.0f}" for cell in cells),
                 *(f"{cell['p50_ms']:.1f} / {cell['p99_ms']:.1f}" for cell in cells),
+                f"{cells[-1]['cpu_ms']:.2f}",
                 f"{max(cell['spread'] for cell in cells):.0%}",
                 f"{memory:,.0f}" if memory else "",
             ]

@@ -26,11 +26,13 @@ class Row:
     p99_ms: float
     spread: float
     """(largest - smallest) / median of the rounds' rps."""
+    cpu_ms: float
+    """Processor time of a call, on average, in all processes of the target."""
     failed: int
     """Calls that were not answered, of all rounds."""
 
 
-def rows(cells: Cells) -> list[Row]:
+def rows(cells: Cells, cpu_ms: Mapping[Cell, Sequence[float]]) -> list[Row]:
     """Returns a row a cell: by calls in flight, then by target in the order they came."""
     return [
         Row(
@@ -40,6 +42,7 @@ def rows(cells: Cells) -> list[Row]:
             p50_ms=round(median(each.p50_ms for each in measured), 3),
             p99_ms=round(median(each.p99_ms for each in measured), 3),
             spread=round(spread([each.rps for each in measured]), 3),
+            cpu_ms=round(median(cpu_ms[cell]), 3),
             failed=sum(each.n_failed for each in measured),
         )
         for cell, measured in sorted(cells.items(), key=lambda each: each[0].in_flight)
