@@ -67,6 +67,33 @@ def test_the_repository_holds_exactly_the_models_of_the_release(
         assert sorted(map(str, files)) == ["1/model.onnx", "config.pbtxt"]
 
 
+def test_every_model_is_warmed_up_with_requests_of_the_shapes_it_is_sent(
+    trained: Trained, signatures: dict[str, Signature]
+) -> None:
+    sizes = {"TYPE_INT32": 4, "TYPE_INT64": 8, "TYPE_FP32": 4}
+    for name, expected in signatures.items():
+        folder = trained.releases.model_repository / name
+        config = parsed((folder / "config.pbtxt").read_text())
+        assert len({each.name for each in config.model_warmup}) == len(config.model_warmup) > 0
+        for sample in config.model_warmup:
+            assert set(sample.inputs) == {tensor.name for tensor in expected.inputs}
+            for tensor in expected.inputs:
+                given = sample.inputs[tensor.name]
+                dtype = model_config_pb2.DataType.Name(given.data_type)
+                assert dtype == f"TYPE_{tensor.dtype}"
+                fits = zip(given.dims, tensor.shape, strict=True)
+                assert all(size == dim or dim == signature.ANY for size, dim in fits)
+                content = (folder / "warmup" / given.input_data_file).read_bytes()
+                assert len(content) == sizes[dtype] * int(np.prod(given.dims))
+    intent = parsed(
+        (
+            trained.releases.model_repository / layout.intent_model(RELEASE) / "config.pbtxt"
+        ).read_text()
+    )
+    lengths = {tuple(each.inputs[signature.EVENT_TIMES].dims) for each in intent.model_warmup}
+    assert lengths == {(8,), (MAX_EVENTS,)}
+
+
 def test_every_config_parses_back_to_the_signature_and_names_the_tokenizer(
     trained: Trained, signatures: dict[str, Signature]
 ) -> None:
@@ -140,10 +167,12 @@ def test_a_window_is_sent_in_the_shortest_length_that_holds_it(
 
 def test_a_config_bounds_the_queue_and_what_waits_in_it() -> None:
     model = Signature((Tensor("a", "INT64", (signature.ANY,)),), (Tensor("b", "FP32", (3,)),))
-    config = parsed(model_config("m", model, {"key": "value"}))
+    config = parsed(model_config("m", model, {"key": "value"}, 0.5))
     policy = config.dynamic_batching.default_queue_policy
     assert policy.max_queue_size > 0
-    assert policy.default_timeout_microseconds > 0
+    assert policy.default_timeout_microseconds == 500_000
+    assert policy.allow_timeout_override
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
     assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
     assert tensors(config) == model
     assert config.parameters["key"].string_value == "value"

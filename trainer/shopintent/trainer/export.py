@@ -20,6 +20,10 @@ from shopintent.trainer.served.graph import LeanIntent, ServedAnswers
 
 MODEL_VERSION = 1
 MODEL_FILE = "model.onnx"
+ANSWER_WAIT_S = 0.5
+"""What a request waits in Triton's queue at most. An answer may take the server a second in all."""
+ENCODER_WAIT_S = 2.0
+"""The same for the models that read texts and products, which catalogs are written with."""
 
 
 def requests(
@@ -89,7 +93,7 @@ def export_models(run: Run, release_id: str, repository: Path) -> list[Path]:
     fingerprint = {signature.FINGERPRINT_PARAMETER: run.tokenizer.fingerprint}
     small, large = (fingerprint | {"intra_op_thread_count": threads} for threads in ("1", "2"))
     folders = [
-        _write_config(repository, layout.intent_model(release_id), intent, small),
+        _write_config(repository, layout.intent_model(release_id), intent, small, ANSWER_WAIT_S),
         _write_config(repository, layout.text_encoder_model(release_id), encoder, large),
         _write_config(repository, layout.product_encoder_model(release_id), products, small),
     ]
@@ -132,19 +136,27 @@ def intent_signature(run: Run) -> Signature:
 
 
 def _write_config(
-    repository: Path, name: str, model: Signature, parameters: dict[str, str]
+    repository: Path,
+    name: str,
+    model: Signature,
+    parameters: dict[str, str],
+    longest_wait_s: float = ENCODER_WAIT_S,
 ) -> Path:
     folder = repository / name
     (folder / str(MODEL_VERSION)).mkdir(parents=True)
-    (folder / "config.pbtxt").write_text(model_config(name, model, parameters), encoding="utf-8")
+    config = model_config(name, model, parameters, longest_wait_s)
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     return folder
 
 
-def model_config(name: str, model: Signature, parameters: dict[str, str]) -> str:
+def model_config(
+    name: str, model: Signature, parameters: dict[str, str], longest_wait_s: float
+) -> str:
     """Returns a config.pbtxt that runs on Triton's onnxruntime backend, on CPU or GPU.
 
-    Requests that arrive together share a batch; the queue is bounded, and what waits too long is
-    refused rather than answered when nobody listens any more.
+    What waits while the model is busy becomes the next batch; a lone request waits for nobody. The
+    queue is bounded, and what waits too long is refused rather than answered when nobody listens
+    any more; a request may ask for less.
     """
     parts = [
         f'name: "{name}"',
@@ -153,10 +165,9 @@ def model_config(name: str, model: Signature, parameters: dict[str, str]) -> str
         *(_tensor("input", tensor) for tensor in model.inputs),
         *(_tensor("output", tensor) for tensor in model.outputs),
         "dynamic_batching {\n"
-        "  max_queue_delay_microseconds: 200\n"
         "  default_queue_policy {\n"
         "    timeout_action: REJECT\n"
-        "    default_timeout_microseconds: 2000000\n"
+        f"    default_timeout_microseconds: {round(longest_wait_s * 1e6)}\n"
         "    allow_timeout_override: true\n"
         "    max_queue_size: 512\n"
         "  }\n"
