@@ -14,19 +14,35 @@ import pytest
 
 from shopintent.artifacts import Manifest
 from shopintent.artifacts.metrics import Gate, MetricRow
-from shopintent.artifacts.routing import read_audit, read_routing, routing_path
+from shopintent.artifacts.routing import (
+    BUCKETS,
+    MAX_WHY,
+    Routing,
+    read_audit,
+    read_routing,
+    routing_path,
+)
+from shopintent.server.app import App
 from shopintent.server.errors import ReleaseNotReady
-from shopintent.server.listening import bind, grpc_server
 from shopintent.server.permission import Permission
 from shopintent.server.releases.manager import ReleaseManager
-from shopintent.server.services.releases import ReleaseService
+from shopintent.server.services.release_messages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from shopintent.server.traffic import MAX_SHADOWED, Traffic
 from shopintent.v1 import release_service_pb2 as pb
 from shopintent.v1 import release_service_pb2_grpc
 from support.releases import released
-from support.server import app_of, config_of, eventually, failure_of, make_outside
+from support.server import (
+    config_of,
+    eventually,
+    failure_of,
+    make_outside,
+    open_release,
+    running,
+)
 
 pytestmark = pytest.mark.releases
 
+PROTOS = Path(__file__).parents[2] / "protos" / "shopintent" / "v1"
 TOKEN = "a-token-that-nobody-guesses"
 CREDENTIALS = (("authorization", f"Bearer {TOKEN}"),)
 NDCG = MetricRow(
@@ -62,24 +78,19 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop_of(folder: Path, token: str | None = TOKEN) -> AsyncIterator[Shop]:
-    """Runs the service on a free port."""
+async def shop_of(folder: Path, token: str = TOKEN) -> AsyncIterator[Shop]:
+    """Runs a server that was given a token, on a free port."""
     outside = make_outside(folder)
     root = released(folder, "r1", "r2", "r3")
     shop = Shop(folder, None)
-    config = config_of()
-    traffic = app_of(config, outside).traffic
+    config = config_of(release_token=token)
+    traffic = Traffic(open_release(config, outside), Routing("r1"))
     traffic.refused = shop.refused
-    server = grpc_server(config)
     manager = ReleaseManager(root, shop.prove, shop.objection, shop.remove)
-    service = ReleaseService(manager, traffic, Permission(token))
-    release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(service, server)
-    port = bind(server, config)
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    app = App(config, outside.sessions, outside.journal, traffic, manager=manager)
+    async with running(app) as (_, channel):
         shop.stub = release_service_pb2_grpc.ReleaseServiceStub(channel)
         yield shop
-    await server.stop(None)
 
 
 @pytest.fixture
@@ -143,7 +154,7 @@ async def test_another_token_is_denied(shop: Shop, token: str) -> None:
 async def test_a_server_without_a_token_lets_nobody_in_and_says_what_to_do(
     tmp_path: Path,
 ) -> None:
-    async with shop_of(tmp_path, token=None) as shop:
+    async with shop_of(tmp_path, token="") as shop:
         for metadata in (CREDENTIALS, ()):
             failure = await failure_of(
                 shop.call("ListReleases", REQUESTS["ListReleases"], metadata)
@@ -385,6 +396,15 @@ async def test_what_the_proto_allows_is_allowed(shop: Shop) -> None:
     for name, request in GOOD.items():
         method = request.DESCRIPTOR.name.removesuffix("Request")
         assert await shop.call(method, request) is not None, name
+
+
+def test_the_proto_states_the_limits_that_are_kept() -> None:
+    stated = (PROTOS / "release_service.proto").read_text()
+    assert stated.count(f"1 to {MAX_WHY} characters that are not all spaces") == len(CHANGES)
+    assert f"default of {DEFAULT_PAGE_SIZE}; above {MAX_PAGE_SIZE} is lowered" in stated
+    assert f"At most {MAX_SHADOWED} requests are asked of a shadow at once" in stated
+    assert "above 0 and at most 100, in hundredths" in stated
+    assert BUCKETS == 100 * 100
 
 
 async def test_a_page_holds_no_more_than_the_proto_says(

@@ -31,6 +31,9 @@ ROUTING, AUDIT = "routing.json", "audit.jsonl"
 BUCKETS = 10_000
 """The finest share of traffic is one of so many: 0.01 %."""
 
+MAX_WHY = 500
+"""Characters of a reason for a change."""
+
 
 class RoutingError(ValueError):
     """The document cannot be read, or a change to it makes no sense; the message says why."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-MAX_WHY = 500
+from shopintent.artifacts.routing import MAX_WHY
 
 OPTIONS = (
     "releases",

@@ -13,13 +13,12 @@ from google.protobuf import timestamp_pb2
 
 from shopintent.artifacts.layout import RELEASE_ID
 from shopintent.artifacts.metrics import Gate, MetricRow
-from shopintent.artifacts.routing import Change, Routing, Share
+from shopintent.artifacts.routing import MAX_WHY, Change, Routing, Share
 from shopintent.server.releases.manager import ReleaseStatus
 from shopintent.server.services.validation import Violations
 from shopintent.server.traffic import Traffic
 from shopintent.v1 import release_service_pb2 as pb
 
-MAX_WHY = 500
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
 
