@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import sys
@@ -227,6 +228,36 @@ async def test_workers_open_copies_of_one_build_and_write_to_their_own(
     assert counts == [manifest.n_products, manifest.n_products - 1, manifest.n_products]
     for each in workers:
         await each.close()
+
+
+async def test_copies_share_what_is_large_and_what_one_writes_reaches_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_engine, "INDEXING_THRESHOLD_KB", 50)
+    shop = shops.indexed(shops.products(2_000))
+    release = shops.write_release(tmp_path / "release", shop)
+    manifest = shops.manifest(len(shop))
+    EdgeProductIndex.build(tmp_path, release, manifest)
+    home = tmp_path / "products_r1"
+
+    def built() -> dict[Path, bytes]:
+        files = (each for each in (home / "built").rglob("*") if each.is_file())
+        return {each: hashlib.sha256(each.read_bytes()).digest() for each in files}
+
+    def places(name: str, file: str) -> set[int]:
+        return {each.stat().st_ino for each in (home / name).rglob(file)}
+
+    before = built()
+    index = EdgeProductIndex.open(tmp_path, release, manifest)
+    for file in ("matrix.dat", "links_compressed.bin"):
+        assert places("worker-0", file) == places("built", file) != set()
+    assert not places("worker-0", "page_0.dat") & places("built", "page_0.dat")
+    await index.delete([each.product.product_id for each in shop[:500]], timeout_s=TIMEOUT_S)
+    await index.upsert(
+        [replace(each, embedding=-each.embedding) for each in shop[500:1_500]], timeout_s=TIMEOUT_S
+    )
+    await index.close()
+    assert built() == before
 
 
 async def test_collections_of_several_releases_are_open_at_once(

@@ -37,6 +37,16 @@ lock, so more are built by another process: this one may be serving other releas
 BUILD_FAILED = 3
 """Exit status of the process that builds, when the release cannot be read."""
 
+SHARED = {
+    "matrix.dat",
+    "links_compressed.bin",
+    "point_to_values.bin",
+    "values_to_points.bin",
+    "id_tracker.mappings",
+}
+"""Files that the engine writes once and then maps into memory: vectors, graph and filters. Copies
+share them, on the disk and in memory, whatever the number of workers."""
+
 
 class FolderInUse(OSError):
     """Another process has the folder open."""
@@ -181,7 +191,10 @@ def collections(path: Path) -> list[str]:
 
 
 def copy_shard(source: Path, target: Path) -> None:
-    """Copies the engine's files, leaving their holes out, and waits until they are on the disk."""
+    """Copies the engine's files, and waits until they are on the disk.
+
+    What is never written again is shared, and holes are left out.
+    """
     shutil.copytree(source, target, copy_function=_copy_file)
 
 
@@ -303,6 +316,10 @@ def _waiting_lock(path: Path) -> Iterator[None]:
 
 
 def _copy_file(source: str, target: str) -> None:
+    if Path(source).name in SHARED:
+        with suppress(OSError):  # Of a file system that cannot.
+            os.link(source, target)
+            return
     with open(source, "rb") as read, open(target, "wb") as written:
         size = os.fstat(read.fileno()).st_size
         written.truncate(size)
