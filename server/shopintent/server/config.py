@@ -130,7 +130,7 @@ class Config:
         None,
         Path,
         "A file that holds the token that callers of ReleaseService must send. Without a token it "
-        "serves nobody.",
+        "serves nobody; without TLS the network can read it.",
     )
     reuse_port: bool = _option(
         False,
