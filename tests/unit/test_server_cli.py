@@ -18,6 +18,7 @@ from shopintent.server.__main__ import main
 from shopintent.server.config import (
     Config,
     ConfigError,
+    check_listen,
     read_config,
     read_placements,
     read_qdrant_api_key,
@@ -65,6 +66,8 @@ BAD_COMBINATIONS = {
     "a key is missing": {"SHOPINTENT_TLS_CERTIFICATE": "c"},
     "TLS is off": {"SHOPINTENT_TLS_CLIENT_CA": "c"},
     "no URL": {"SHOPINTENT_INDEX": "qdrant"},
+    "sessions of one process": {"SHOPINTENT_WORKERS": "2", "SHOPINTENT_SESSIONS": "memory"},
+    "no port to share": {"SHOPINTENT_WORKERS": "2", "SHOPINTENT_LISTEN": "unix:/tmp/socket"},
     "two keys": {"SHOPINTENT_QDRANT_API_KEY": "k", "SHOPINTENT_QDRANT_API_KEY_FILE": "f"},
     "two tokens": {"SHOPINTENT_RELEASE_TOKEN": "t", "SHOPINTENT_RELEASE_TOKEN_FILE": "f"},
 }
@@ -163,6 +166,13 @@ def test_a_mistake_is_told_in_one_line_and_exits_with_2(
     told = capsys.readouterr().err
     assert "--insecure" in told
     assert told.count("\n") == 1
+
+
+def test_metrics_are_open_to_this_machine_only_unless_that_is_accepted() -> None:
+    with pytest.raises(ConfigError, match="SHOPINTENT_METRICS_LISTEN"):
+        check_listen(Config(metrics_listen="0.0.0.0:9464"))
+    check_listen(Config(metrics_listen="127.0.0.1:9464"))
+    check_listen(Config(metrics_listen="0.0.0.0:9464", insecure=True))
 
 
 def test_a_release_that_is_not_there_exits_with_1_and_says_what_to_do(
