@@ -17,7 +17,7 @@ from shopintent.artifacts.golden import mismatches, read_golden
 from shopintent.artifacts.integrity import verify_release
 from shopintent.artifacts.manifest import Calibration, DataWindow
 from shopintent.artifacts.metrics import Gate, MetricRow
-from shopintent.artifacts.remote import fetch
+from shopintent.artifacts.remote_routing import pull_routing, read_remote_routing
 from shopintent.artifacts.signature import OPTIONAL_ANSWERS
 from shopintent.behavior import BehaviorTokenizer
 from shopintent.behavior.vocabulary import UNKNOWN
@@ -271,13 +271,21 @@ def test_failed_gates_refuse_unless_forced_and_the_release_keeps_the_reason(
 @pytest.mark.usefixtures("quick_export")
 def test_a_release_is_published_to_a_store_and_comes_back(trained: Trained, tmp_path: Path) -> None:
     url = f"memory://{tmp_path.name}"
-    published = publish_to_url(trained.run, trained.dataset, url, "far", silent)
-    assert not published.serving
+    first = publish_to_url(trained.run, trained.dataset, url, "far", silent)
     cache = ReleasesRoot(tmp_path / "cache")
-    assert fetch("far", url, cache) == published.manifest
+    assert pull_routing(url, cache) == read_remote_routing(url)
+    assert (first.serving, cache.current()) == (True, "far")
+    assert Manifest.load(cache.release("far").manifest) == first.manifest
     assert list(read_products(cache.release("far")))
     with pytest.raises(PublishError, match="has a release far: a release never changes"):
         publish_to_url(trained.run, trained.dataset, url, "far", silent)
+
+    second = publish_to_url(trained.run, trained.dataset, url, "farther", silent)
+    assert (second.serving, second.manifest.parent) == (False, "far")
+    pull_routing(url, cache)
+    assert (cache.current(), cache.release_ids()) == ("far", ["far"])
+    with pytest.raises(PublishError, match="has a release that serves: publish without --promote"):
+        publish_to_url(trained.run, trained.dataset, url, "third", silent, promote=True)
 
 
 def test_an_existing_release_is_never_replaced(trained: Trained) -> None:

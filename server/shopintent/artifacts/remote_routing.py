@@ -30,7 +30,7 @@ def pull_routing(url: str, root: ReleasesRoot) -> Routing | None:
 
     Raises RoutingError, ReleaseError, and OSError when the URL cannot be read; what was here stays.
     """
-    there, here = _read(url), read_routing(root.path)
+    there, here = read_remote_routing(url), read_routing(root.path)
     if there is None or there == here:
         return here
     for release_id in sorted(there.named):
@@ -47,18 +47,19 @@ def changing_remote_routing(url: str, root: Path) -> Iterator[RoutingChange]:
     Raises RoutingError when somebody else changed it there in the meantime; then it is theirs.
     """
     with changing_routing(root) as held:
-        before = _read(url)
+        before = read_remote_routing(url)
         if before is not None and before != held.routing:
             held.adopt(before)
         yield held
-        there = _read(url)
+        there = read_remote_routing(url)
         if there is not None and there != before:
             held.adopt(there)
             raise RoutingError(f"the routing of {url} was changed meanwhile; look and try again")
         _push(url, root)
 
 
-def _read(url: str) -> Routing | None:
+def read_remote_routing(url: str) -> Routing | None:
+    """Returns the routing of a URL, None before anything serves there. Raises RoutingError."""
     files, root = open_url(url)
     try:
         return parse_routing(files.cat_file(f"{root}/{ROUTING}"))

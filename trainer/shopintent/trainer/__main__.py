@@ -249,7 +249,7 @@ def publish(
     the manifest, and verified before a server uses it.
     """
     from shopintent.trainer.data import Dataset
-    from shopintent.trainer.publish import PublishError, new_release_id, publish_to_url
+    from shopintent.trainer.publish import new_release_id, publish_to_url
     from shopintent.trainer.publish import publish as publish_run
     from shopintent.trainer.publish_report import summary
     from shopintent.trainer.run import Run
@@ -259,12 +259,9 @@ def publish(
     release_id = release or new_release_id(opened)
     with progress_bars() as progress:
         if "://" in to:
-            if promote:
-                raise PublishError(
-                    "--promote needs a folder: a release in a store serves once a server that "
-                    "fetched it is told to, by `shopintent-server releases promote`"
-                )
-            published = publish_to_url(opened, dataset, to, release_id, progress, force=force)
+            published = publish_to_url(
+                opened, dataset, to, release_id, progress, force=force, promote=promote
+            )
         else:
             published = publish_run(
                 opened, dataset, ReleasesRoot(Path(to)), release_id, progress,

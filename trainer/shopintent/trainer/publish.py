@@ -23,6 +23,8 @@ from shopintent.artifacts.layout import RELEASE_ID
 from shopintent.artifacts.manifest import FLOAT32, DataWindow
 from shopintent.artifacts.metrics import MetricRow, failed_gates
 from shopintent.artifacts.placing import aside, place, refuse_existing
+from shopintent.artifacts.remote_routing import changing_remote_routing, read_remote_routing
+from shopintent.artifacts.routing import Change, promoted, whoami
 from shopintent.artifacts.signature import (
     Signature,
     product_encoder_signature,
@@ -117,25 +119,35 @@ def publish_to_url(
     on_progress: Progress,
     *,
     force: str | None = None,
+    promote: bool | None = None,
 ) -> Published:
-    """Writes the release to a folder or object store that fsspec knows; traffic is left alone.
+    """Writes the release to a folder or object store that fsspec knows.
 
-    Raises PublishError.
+    As in `publish`, but only the first release can be had serve from here: others are proved by a
+    server that fetches them. Raises PublishError.
     """
     check_id(release_id)
     try:
         remote.refuse_existing(url, release_id)
+        routing = read_remote_routing(url)
+        if promote and routing is not None:
+            raise PublishError(
+                f"{url} has a release that serves: publish without --promote, then promote with "
+                "`shopintent-server releases promote`, which proves the release first"
+            )
         metrics, forced = gated(run, force)
         with TemporaryDirectory(prefix="shopintent-publish-") as folder:
             written = ReleasesRoot(Path(folder))
             manifest = write_release(
                 run, dataset, written, release_id, on_progress,
-                metrics=metrics, parent=None, forced=forced,
+                metrics=metrics, parent=None if routing is None else routing.serving,
+                forced=forced,
             )  # fmt: skip
             remote.upload(written, release_id, url, on_progress)
     except (OSError, ReleaseError) as error:
         raise PublishError(f"{error}; nothing was published") from error
-    return Published(manifest, serving=False)
+    wanted = routing is None and promote is not False
+    return Published(manifest, serving=wanted and give_remote_traffic(url, release_id))
 
 
 def check_id(release_id: str) -> None:
@@ -239,6 +251,19 @@ def give_traffic(root: ReleasesRoot, release_id: str, promote: bool | None) -> b
     serves = root.current() is None if promote is None else promote
     if serves:
         root.set_current(release_id, why="published")
+    return serves
+
+
+def give_remote_traffic(url: str, release_id: str) -> bool:
+    """Has a new release of a URL serve, unless another one does; returns whether it serves now."""
+    with (
+        TemporaryDirectory(prefix="shopintent-publish-") as folder,
+        changing_remote_routing(url, Path(folder)) as held,
+    ):
+        serves = held.routing is None
+        if serves:
+            change = Change("publish", release_id, who=whoami(), why="published")
+            held.write(promoted(None, release_id), change)
     return serves
 
 
