@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +23,7 @@ from deploy.bench.targets import (
     PREDICT_INTENT,
     RECOMMEND,
     TRITON,
+    Answer,
     DirectModel,
     ask_predict_intent,
     ask_recommend,
@@ -30,7 +32,7 @@ from deploy.bench.targets import (
     predict_intent_target,
     recommend_target,
 )
-from deploy.bench.verify import Catalog, Verified, answer_bytes, read_catalog, verify
+from deploy.bench.verify import Catalog, Verified, answer_bytes, read_catalog, recover, verify
 from deploy.bench.visitors import Visitor, make_visitors, track
 from shopintent.artifacts import Manifest
 from shopintent.artifacts.products import read_first_products
@@ -51,6 +53,10 @@ N_VERIFIED = 300
 N_VERIFIED_AGAIN = 50
 
 Json = dict[str, Any]
+ASK: Mapping[str, Callable[[ShopIntentClient, Visitor], Answer]] = {
+    PREDICT_INTENT: ask_predict_intent,
+    RECOMMEND: ask_recommend,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +120,7 @@ class Bench:
         if name == HEALTH:
             return health_target(self.main.address)
         make = predict_intent_target if name == PREDICT_INTENT else recommend_target
-        ask = ask_predict_intent if name == PREDICT_INTENT else ask_recommend
-        n_bytes = answer_bytes(ask, self.clients[size], visitors[:N_VERIFIED])
+        n_bytes = answer_bytes(ASK[name], self.clients[size], visitors[:N_VERIFIED])
         target = make(self.servers.by_size[size].address, visitors)
         return replace(target, answer_bytes=n_bytes)
 
@@ -136,9 +141,7 @@ class Bench:
         """Returns the load with a call beside it, unless it is one call at a time."""
         if target.name in (TRITON, HEALTH) or load.in_flight == 1:
             return Planned(target, load)
-        ask = ask_predict_intent if target.name == PREDICT_INTENT else ask_recommend
-        client, visitor = self.clients[size], visitors[0]
-        return Planned(target, load, lambda: ask(client, visitor))
+        return Planned(target, load, partial(ASK[target.name], self.clients[size], visitors[0]))
 
 
 @contextmanager
@@ -276,7 +279,8 @@ def overloads(bench: Bench, visitors: Sequence[Visitor], closed: Rounds) -> list
                 deadline_s=bench.options.deadline_s,
                 duration_s=min(OVERLOAD_S, 3 * bench.options.seconds),
             )
-        found.append(asdict(judged))
+            recovered_after_s = recover(partial(ASK[name], bench.clients[size], visitors[0]))
+        found.append({**asdict(judged), "recovered_after_s": round(recovered_after_s, 3)})
     return found
 
 

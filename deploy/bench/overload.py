@@ -33,6 +33,8 @@ class Probe:
     """The name of its gRPC status."""
     took_ms: float
     says_when_to_retry: bool
+    late_ms: float = 0.0
+    """How much later than planned it was made: the prober was waiting for a processor."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Overload:
     refused_p99_ms: float | None
     refused_with_retry_info: float | None
     """The share of the refusals that say how long to wait."""
+    probes_late_p99_ms: float | None
+    """By which times may be too long: the prober shares the processors, too."""
     other: dict[str, float]
     """Shares of all other statuses by name."""
 
@@ -100,14 +104,15 @@ async def probe(
         start = time.monotonic()
         asked = []
         for number in range(max(1, round(duration_s * PROBES_PER_S))):
-            await asyncio.sleep(max(0.0, start + number / PROBES_PER_S - time.monotonic()))
+            planned = start + number / PROBES_PER_S
+            await asyncio.sleep(max(0.0, planned - time.monotonic()))
             message = messages[number % len(messages)]
-            asked.append(asyncio.create_task(_ask(call, message, deadline_s)))
+            asked.append(asyncio.create_task(_ask(call, message, deadline_s, planned)))
         return list(await asyncio.gather(*asked))
 
 
-async def _ask(call: Any, message: bytes, deadline_s: float) -> Probe:
-    start = time.perf_counter()
+async def _ask(call: Any, message: bytes, deadline_s: float, planned: float) -> Probe:
+    start = time.monotonic()
     retry = False
     try:
         await call(message, timeout=deadline_s)
@@ -115,7 +120,7 @@ async def _ask(call: Any, message: bytes, deadline_s: float) -> Probe:
     except grpc.aio.AioRpcError as error:
         code = error.code().name
         retry = _says_when_to_retry(error)
-    return Probe(code, (time.perf_counter() - start) * 1e3, retry)
+    return Probe(code, (time.monotonic() - start) * 1e3, retry, (start - planned) * 1e3)
 
 
 def _says_when_to_retry(error: grpc.aio.AioRpcError) -> bool:
@@ -159,6 +164,7 @@ def judge(
             if refused
             else None
         ),
+        probes_late_p99_ms=percentile([each.late_ms for each in probes], 99),
         other={code: round(sum(each.code == code for each in probes) / n, 3) for code in others},
     )
 

@@ -212,6 +212,8 @@ def _overload(rows: Sequence[Json]) -> Section:
         "refused, p50 ms": lambda row: _ms(row["refused_p50_ms"]),
         "refused, p99 ms": lambda row: _ms(row["refused_p99_ms"]),
         "refused, with RetryInfo": lambda row: _share(row["refused_with_retry_info"]),
+        "probes made late, p99 ms": lambda row: _ms(row["probes_late_p99_ms"]),
+        "whole answers again after, ms": lambda row: f"{row['recovered_after_s'] * 1e3:.0f}",
         "anything else": lambda row: (
             ", ".join(f"{name} {share:.1%}" for name, share in row["other"].items()) or "none"
         ),

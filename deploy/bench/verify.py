@@ -25,6 +25,8 @@ from shopintent.v1.recommendation_service_pb2 import PredictIntentResponse, Reco
 
 TOLERANCE = 1e-4
 WATCH_S = 0.1
+RIGHT_IN_A_ROW = 20
+RECOVERY_S = 30.0
 
 
 class WrongAnswer(Exception):
@@ -149,6 +151,26 @@ def recall(
             f"{len(nearest)} were expected"
         )
     return len({product.id for product in shown} & set(nearest)) / len(nearest)
+
+
+def recover(ask: Callable[[], Answer], *, timeout_s: float = RECOVERY_S) -> float:
+    """Waits until some answers in a row are whole again; returns how long the first took to come.
+
+    Raises WrongAnswer when they do not come in time.
+    """
+    started = first = time.monotonic()
+    n_right = 0
+    while n_right < RIGHT_IN_A_ROW:
+        try:
+            right = not ask().degraded_reasons
+        except ShopIntentError:
+            right = False
+        n_right = n_right + 1 if right else 0
+        first = time.monotonic() if n_right == 1 else first
+        if not right and time.monotonic() - started > timeout_s:
+            raise WrongAnswer(f"no whole answers within {timeout_s:g} s after the load had ended")
+        time.sleep(0.0 if right else 0.05)
+    return first - started
 
 
 def answer_bytes(
