@@ -187,6 +187,16 @@ def test_workers_that_can_not_start_end_the_server_with_their_reason(tmp_path: P
     assert "shopintent-trainer publish" in done.stderr
 
 
+def test_a_ready_file_that_can_not_be_written_ends_the_server(tmp_path: Path) -> None:
+    write_small_release(ReleasesRoot(tmp_path))
+    options = ["--listen=127.0.0.1:0", f"--ready-file={tmp_path / 'none' / 'ready'}"]
+    done = subprocess.run(
+        command(tmp_path, *options), capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+
+
 def test_a_port_that_is_taken_is_told_before_any_worker_starts() -> None:
     with socket.socket() as taken:
         # Even one that is shared: that would be another server's.

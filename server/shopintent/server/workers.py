@@ -104,13 +104,22 @@ class _Supervisor:
             for number, block in enumerate(blocks)
         ]
         ready = asyncio.create_task(self._tell_when_ready(first, metrics_address))
+        for task in (ready, *keeping):
+            task.add_done_callback(self._stop_if_failed)
         await self.stopping.wait()
         fields = {"grace_s": self.config.grace_s}
         logger.info("draining all workers", extra={"fields": fields})
         ready.cancel()
         await self._drain()
-        await asyncio.gather(ready, *keeping, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await ready
+        await asyncio.gather(*keeping)
         return self.failed or 0
+
+    def _stop_if_failed(self, task: asyncio.Task[None]) -> None:
+        """Ends everything when a task does for a reason that nobody thought of."""
+        if not task.cancelled() and task.exception() is not None:
+            self.stopping.set()
 
     async def _tell_when_ready(
         self, first: Sequence[asyncio.Future[str]], metrics_address: str
@@ -144,12 +153,17 @@ class _Supervisor:
 
     async def _run_worker(self, number: int, block: int, first: asyncio.Future[str]) -> int:
         """Runs a worker once; returns its exit status, negative for a signal."""
-        process = await asyncio.create_subprocess_exec(
-            *_command(self.arguments, self.address, Assignment(number, os.getpid(), block)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=[block],
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *_command(self.arguments, self.address, Assignment(number, os.getpid(), block)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                pass_fds=[block],
+            )
+        except OSError as error:  # The machine may have room for it later.
+            fields = {"worker": number, "why": str(error)}
+            logger.error("a worker could not be started", extra={"fields": fields})
+            return 1
         self.processes[number] = process
         if self.stopping.is_set():  # It was decided while this one was being started.
             _signal(process, signal.SIGTERM)
