@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from shopintent.client import PermissionDeniedError, ReleaseNotReadyError, ShopI
 from shopintent.v1 import release_service_pb2 as pb
 from support.releases import clone_release
 from support.server import eventually
-from support.trained import RELEASE, make_trained
+from support.trained import RELEASE, Trained
 from support.triton import skip_unless_supported
 
 pytestmark = pytest.mark.releases
@@ -82,17 +83,18 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     skip_unless_supported()
     folder = tmp_path_factory.mktemp("release-commands")
-    trained = make_trained(folder)
-    clone_release(trained.releases, RELEASE, OTHER)
-    clone_release(trained.releases, RELEASE, FRESH)
+    releases = ReleasesRoot(folder / "releases")
+    shutil.copytree(trained.releases.path, releases.path)
+    clone_release(releases, RELEASE, OTHER)
+    clone_release(releases, RELEASE, FRESH)
     token_file = folder / "token"
     token_file.write_text(f"{TOKEN}\n")
     options = [f"--release-token-file={token_file}", "--routing-interval-s=0.1"]
-    with serving(trained.releases, folder / "logs", server_options=options) as stack:
-        yield Shop(trained.releases, stack, model_control_key(folder / "logs"))
+    with serving(releases, folder / "logs", server_options=options) as stack:
+        yield Shop(releases, stack, model_control_key(folder / "logs"))
 
 
 async def test_commands_roll_a_release_out_beside_the_running_server(shop: Shop) -> None:

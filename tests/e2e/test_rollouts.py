@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ from support.rollouts import (
     shoppers,
     watching,
 )
-from support.trained import Trained, make_trained
+from support.trained import Trained
 from support.triton import skip_unless_supported
 
 pytestmark = pytest.mark.releases
@@ -65,12 +65,13 @@ KILLS = full_form(3, 20)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def tiny(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The tiny shop with two more releases, in a root of its own."""
     skip_unless_supported()
-    trained = make_trained(tmp_path_factory.mktemp("rollouts"))
-    publish_another(trained, trained.releases, TWO, seed=1)
-    publish_another(trained, trained.releases, THREE, seed=2)
-    return trained
+    tiny = replace(trained, releases=copy_of(trained, tmp_path_factory.mktemp("rollouts")))
+    for seed, release_id in enumerate((TWO, THREE), start=1):
+        publish_another(tiny, tiny.releases, release_id, seed=seed)
+    return tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,20 +101,20 @@ class Shop:
 
 @asynccontextmanager
 async def managed(
-    trained: Trained, root: ReleasesRoot, stack: Stack, folder: Path
+    tiny: Trained, root: ReleasesRoot, stack: Stack, folder: Path
 ) -> AsyncIterator[Shop]:
     """Yields the shop that a stack runs whose logs are in the folder."""
     key = model_control_key(folder / "logs")
     config = config_of(root, stack.triton_address, key, folder / "index")
     async with managing_releases(config) as manager:
-        yield Shop(root, stack, config, manager, shoppers(trained, 6), {})
+        yield Shop(root, stack, config, manager, shoppers(tiny, 6), {})
 
 
 @pytest.fixture(scope="module")
-def lasting(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+def lasting(tiny: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
     """One stack for all tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("lasting")
-    root = copy_of(trained, folder)
+    root = copy_of(tiny, folder)
     with serving(root, folder / "logs", server_options=OPTIONS) as stack:
         yield Lasting(root, stack, folder)
 
@@ -128,9 +129,9 @@ class Lasting:
 
 
 @pytest.fixture
-async def shared(trained: Trained, lasting: Lasting) -> AsyncIterator[Shop]:
+async def shared(tiny: Trained, lasting: Lasting) -> AsyncIterator[Shop]:
     """The shared shop; the first release serves it alone."""
-    async with managed(trained, lasting.root, lasting.stack, lasting.folder) as shop:
+    async with managed(tiny, lasting.root, lasting.stack, lasting.folder) as shop:
         lasting.root.set_current(ONE)
         async with watching(shop.stack.address, shop.everybody, {}) as watch:
             await shop.answered_by(ONE, watch)
@@ -138,18 +139,18 @@ async def shared(trained: Trained, lasting: Lasting) -> AsyncIterator[Shop]:
 
 
 @pytest.fixture
-async def own(trained: Trained, tmp_path: Path) -> AsyncIterator[Shop]:
+async def own(tiny: Trained, tmp_path: Path) -> AsyncIterator[Shop]:
     """A shop of the test's own, to be broken."""
-    root = copy_of(trained, tmp_path)
+    root = copy_of(tiny, tmp_path)
     with serving(root, tmp_path / "logs", server_options=OPTIONS) as stack:
-        async with managed(trained, root, stack, tmp_path) as shop:
+        async with managed(tiny, root, stack, tmp_path) as shop:
             yield shop
 
 
-def copy_of(trained: Trained, folder: Path) -> ReleasesRoot:
+def copy_of(tiny: Trained, folder: Path) -> ReleasesRoot:
     """Returns the three releases in a root in the folder; the first one serves."""
     root = ReleasesRoot(folder / "releases")
-    shutil.copytree(trained.releases.path, root.path)
+    shutil.copytree(tiny.releases.path, root.path)
     return root
 
 
@@ -210,13 +211,11 @@ async def test_promotions_and_rollbacks_under_load_fail_no_request_and_mix_no_an
     assert set(watch.releases) == {ONE, TWO}
 
 
-async def test_servers_take_over_a_change_within_two_seconds(
-    trained: Trained, tmp_path: Path
-) -> None:
-    root = copy_of(trained, tmp_path)
+async def test_servers_take_over_a_change_within_two_seconds(tiny: Trained, tmp_path: Path) -> None:
+    root = copy_of(tiny, tmp_path)
     with serving(root, tmp_path / "logs") as stack:  # It looks as often as servers do by default.
         async with (
-            managed(trained, root, stack, tmp_path) as shop,
+            managed(tiny, root, stack, tmp_path) as shop,
             watching(stack.address, shop.everybody, {}) as watch,
         ):
             await shop.manager.promote(TWO, BECAUSE)
@@ -464,9 +463,9 @@ async def test_whoever_shifts_traffic_may_be_killed_at_any_point(
 
 
 async def test_a_server_that_is_killed_comes_back_with_what_the_routing_says(
-    trained: Trained, tmp_path: Path
+    tiny: Trained, tmp_path: Path
 ) -> None:
-    root, logs = copy_of(trained, tmp_path), tmp_path / "logs"
+    root, logs = copy_of(tiny, tmp_path), tmp_path / "logs"
     chance = random.Random(7)
     with triton(root, ONE, logs) as (_, address):
         key = model_control_key(logs)
@@ -478,7 +477,7 @@ async def test_a_server_that_is_killed_comes_back_with_what_the_routing_says(
                     process,
                     served_at,
                 ):
-                    async with watching(served_at, shoppers(trained, 2), {}) as watch:
+                    async with watching(served_at, shoppers(tiny, 2), {}) as watch:
                         await answering(watch)
                         await manager.promote(wanted, BECAUSE)
                         await asyncio.sleep(chance.random() * 0.3)
@@ -492,7 +491,7 @@ async def test_a_server_that_is_killed_comes_back_with_what_the_routing_says(
                         stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(
                             channel
                         )
-                        assert (await intent_of(stub, shoppers(trained, 1)[0]))[0] == wanted
+                        assert (await intent_of(stub, shoppers(tiny, 1)[0]))[0] == wanted
 
 
 async def test_a_triton_that_is_killed_in_a_rollout_comes_back_with_every_release(
