@@ -55,6 +55,15 @@ def test_an_existing_release_is_not_replaced(root: ReleasesRoot) -> None:
     servable(root)
 
 
+def test_what_a_deletion_that_died_has_left_is_not_a_release(root: ReleasesRoot) -> None:
+    root.set_current("r2")
+    root.forget("r1")
+    with aside(root) as written:
+        write_small_release(written, "r1")
+        place(written, root, "r1")
+    verify_release(root, "r1")
+
+
 def test_two_writers_at_once_do_not_take_each_other_for_dead(root: ReleasesRoot) -> None:
     with aside(root) as first, aside(root) as second:
         for written, release_id in ((first, "r2"), (second, "r3")):

@@ -53,6 +53,8 @@ def place(written: ReleasesRoot, root: ReleasesRoot, release_id: str) -> None:
         sync_tree(source)
     with _locked(root.path / LOCK), ExitStack() as undo:
         refuse_existing(root, release_id)
+        # Without a manifest it is what a deletion that died has left.
+        shutil.rmtree(root.release(release_id).path, ignore_errors=True)
         _remove_orphans(root)
         for source, target in moves:
             target.parent.mkdir(exist_ok=True)
@@ -64,9 +66,9 @@ def place(written: ReleasesRoot, root: ReleasesRoot, release_id: str) -> None:
 
 def refuse_existing(root: ReleasesRoot, release_id: str) -> None:
     """Raises ReleaseError when a release of this id is there."""
-    path = root.release(release_id).path
-    if path.exists():
-        raise ReleaseError(f"{path} exists: a release never changes, give another id")
+    folder = root.release(release_id)
+    if folder.manifest.exists():
+        raise ReleaseError(f"{folder.path} exists: a release never changes, give another id")
 
 
 def clean(root: ReleasesRoot) -> None:
