@@ -41,7 +41,7 @@ def markdown(found: Json) -> str:
         f"`{found['command']}`, commit {found['commit']}, {machine['cpu']}, "
         f"{machine['cores']} cores, {machine['memory_gb']} GB, h2load on the same cores. "
         f"{found['visitors']:,} visitors with {found['events']} events each, "
-        f"{found['rounds']} rounds of {found['seconds']:g} s a cell; medians, and the largest "
+        f"rounds: {found['rounds']}, of {found['seconds']:g} s a cell; medians, and the largest "
         "spread of calls/s."
     )
     rule = ["---", *["--:"] * (len(head) - 1)]
