@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from deploy.bench.collection import sized_release
 from deploy.bench.progress import Say
@@ -77,12 +78,18 @@ def _start(
     release_id = releases.current()
     assert release_id is not None
     logs = folder / "logs" / str(n_products)
+    # What earlier runs tracked and wrote is no part of this one.
+    state = running.enter_context(TemporaryDirectory(prefix="state-", dir=folder))
     process, address = running.enter_context(
         server(
             releases,
             triton_address,
             logs,
-            server_options=("--metrics-listen=127.0.0.1:0", *server_options),
+            server_options=(
+                "--metrics-listen=127.0.0.1:0",
+                f"--state-path={state}",
+                *server_options,
+            ),
             start_timeout_s=120 + n_products * INDEXING_S_PER_PRODUCT,
         )
     )

@@ -37,8 +37,8 @@ def make_visitors(
     """Returns visitors who did so many things each, the last of them at `newest_time`.
 
     Popular products come more often: those at the beginning of `products`. Their ids are of one
-    length and name `newest_time`, because servers remember visitors of earlier runs. The same call
-    always returns the same visitors.
+    length and name `newest_time`: a server that remembers an earlier run does not mix them up. The
+    same call always returns the same visitors.
     """
     random = np.random.default_rng([n_visitors, n_events])
     by_category: dict[tuple[str, ...], list[Product]] = {}
