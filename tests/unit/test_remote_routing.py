@@ -71,6 +71,21 @@ def test_a_machine_that_was_away_changes_what_the_others_changed_meanwhile(
     assert [entry["generation"] for entry in audited] == [1, 2]
 
 
+def test_a_machine_that_missed_changes_knows_them_from_the_audit_log(
+    url: str, tmp_path: Path
+) -> None:
+    here, there = ReleasesRoot(tmp_path / "here"), ReleasesRoot(tmp_path / "there")
+    promote(url, here, "r1")
+    pull_routing(url, there)
+    for release_id in ("r2", "r1", "r2"):
+        promote(url, here, release_id)
+    promote(url, there, "r1")
+    pull_routing(url, here)
+    for machine in (here, there):
+        generations = [entry["generation"] for entry in read_audit(machine.path)]
+        assert generations == [1, 2, 3, 4, 5]
+
+
 def test_two_who_change_it_at_once_are_told(url: str, tmp_path: Path) -> None:
     here, there = ReleasesRoot(tmp_path / "here"), ReleasesRoot(tmp_path / "there")
 

@@ -36,7 +36,7 @@ def pull_routing(url: str, root: ReleasesRoot) -> Routing | None:
     for release_id in sorted(there.named):
         fetch(release_id, url, root)
     with changing_routing(root.path) as held:
-        held.adopt(there)
+        _take_over(held, there, url)
     return there
 
 
@@ -49,11 +49,11 @@ def changing_remote_routing(url: str, root: Path) -> Iterator[RoutingChange]:
     with changing_routing(root) as held:
         before = read_remote_routing(url)
         if before is not None and before != held.routing:
-            held.adopt(before)
+            _take_over(held, before, url)
         yield held
         there = read_remote_routing(url)
         if there is not None and there != before:
-            held.adopt(there)
+            _take_over(held, there, url)
             raise RoutingError(f"the routing of {url} was changed meanwhile; look and try again")
         _push(url, root)
 
@@ -67,6 +67,17 @@ def read_remote_routing(url: str) -> Routing | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RoutingError(f"the routing of {url} cannot be read: {error}") from error
+
+
+def _take_over(held: RoutingChange, there: Routing, url: str) -> None:
+    """Writes the routing of a URL here, and its audit log, which knows the changes missed here."""
+    files, root = open_url(url)
+    arriving = held.root / f".{AUDIT}.part"
+    arriving.write_bytes(files.cat_file(f"{root}/{AUDIT}"))
+    arriving.replace(held.root / AUDIT)
+    # What held before is not to be audited: here it may be what never came to hold there.
+    held.routing = None
+    held.adopt(there)
 
 
 def _push(url: str, root: Path) -> None:
