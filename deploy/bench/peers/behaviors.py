@@ -22,9 +22,12 @@ from shopintent.artifacts.layout import intent_model
 from shopintent.behavior import Behavior, BehaviorTokenizer
 from shopintent.behavior.tokenizer import EVENT_FIELDS
 from shopintent.client import calls
+from shopintent.v1.user_event_pb2 import UserEvent
 
 WITH_EVENTS = "predict_intent_with_events"
 """PredictIntent with all events in the request and none tracked, as peers are asked."""
+UNTRACKED = "untracked"
+"""Begins the ids of visitors of whom nothing was tracked."""
 LONGEST_ID = 100
 
 
@@ -116,22 +119,23 @@ def difference(name: str, given: Mapping[str, float], right: Mapping[str, float]
     return found
 
 
+def sent_events(visitor: Visitor) -> list[UserEvent]:
+    """Returns what a visitor did as events of a request."""
+    return [
+        REQUESTS[event.event_type](event, datetime.fromtimestamp(event.event_time, UTC))
+        for event in visitor.events
+    ]
+
+
 def with_events_target(address: str, visitors: Sequence[Visitor]) -> Target:
     """Returns the target that asks PredictIntent about behaviors that come with the request.
 
     Nothing was tracked under the ids of these visitors. Their length makes up for that of the
     events, since all messages of a load are of one length.
     """
-    events = [
-        [
-            REQUESTS[event.event_type](event, datetime.fromtimestamp(event.event_time, UTC))
-            for event in visitor.events
-        ]
-        for visitor in visitors
-    ]
     bare = [
-        calls.predict_intent(f"untracked-{number:06}", recent).request
-        for number, recent in enumerate(events)
+        calls.predict_intent(f"{UNTRACKED}-{number:06}", sent_events(visitor)).request
+        for number, visitor in enumerate(visitors)
     ]
     sizes = np.array([request.ByteSize() for request in bare])
     size = int(np.quantile(sizes, 0.9))
