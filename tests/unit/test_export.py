@@ -167,10 +167,10 @@ def test_a_window_is_sent_in_the_shortest_length_that_holds_it(
 
 def test_a_config_bounds_the_queue_and_what_waits_in_it() -> None:
     model = Signature((Tensor("a", "INT64", (signature.ANY,)),), (Tensor("b", "FP32", (3,)),))
-    config = parsed(model_config("m", model, {"key": "value"}, 0.5))
+    config = parsed(model_config("m", model, {"key": "value"}, 0.8))
     policy = config.dynamic_batching.default_queue_policy
     assert policy.max_queue_size > 0
-    assert policy.default_timeout_microseconds == 500_000
+    assert policy.default_timeout_microseconds == 800_000
     assert policy.allow_timeout_override
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
     assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT

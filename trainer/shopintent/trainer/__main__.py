@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from shopintent.artifacts import ReleasesRoot
+from shopintent.artifacts.manifest import FLOAT32, INT8
 from shopintent.trainer.benchmarks.commands import app as benchmark_app
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.console import (
@@ -34,6 +36,13 @@ app = typer.Typer(
 )
 app.add_typer(benchmark_app, name="benchmark")
 DEFAULT = TrainConfig()
+
+
+class Precision(StrEnum):
+    """Of a served model's weights."""
+
+    FLOAT32 = FLOAT32
+    INT8 = INT8
 
 
 @app.command()
@@ -241,6 +250,13 @@ def publish(
         str | None,
         typer.Option(help="Publish although gates fail; the reason, which the release keeps."),
     ] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="Of the intent model's weights. int8 is judged on held-out requests beside "
+            "float32, and refused where it loses more than a margin."
+        ),
+    ] = Precision.FLOAT32,
 ) -> None:
     """Turn a run into a release: models, tokenizers, product vectors and golden requests.
 
@@ -260,12 +276,13 @@ def publish(
     with progress_bars() as progress:
         if "://" in to:
             published = publish_to_url(
-                opened, dataset, to, release_id, progress, force=force, promote=promote
-            )
+                opened, dataset, to, release_id, progress,
+                force=force, promote=promote, precision=precision,
+            )  # fmt: skip
         else:
             published = publish_run(
                 opened, dataset, ReleasesRoot(Path(to)), release_id, progress,
-                force=force, promote=promote,
+                force=force, promote=promote, precision=precision,
             )  # fmt: skip
     console.print(summary(published, to))
 

@@ -20,8 +20,9 @@ from shopintent.trainer.served.graph import LeanIntent, ServedAnswers
 
 MODEL_VERSION = 1
 MODEL_FILE = "model.onnx"
-ANSWER_WAIT_S = 0.5
-"""What a request waits in Triton's queue at most. An answer may take the server a second in all."""
+ANSWER_WAIT_S = 0.8
+"""What a request waits in Triton's queue at most. An answer may take the server a second in all;
+Triton's batcher looks at its queue every half second where it missed that an instance is free."""
 ENCODER_WAIT_S = 2.0
 """The same for the models that read texts and products, which catalogs are written with."""
 

@@ -20,7 +20,7 @@ from shopintent.artifacts import Manifest, ReleaseError, ReleasesRoot, remote, w
 from shopintent.artifacts.golden import write_golden
 from shopintent.artifacts.integrity import seal
 from shopintent.artifacts.layout import RELEASE_ID
-from shopintent.artifacts.manifest import FLOAT32, DataWindow
+from shopintent.artifacts.manifest import FLOAT32, INT8, DataWindow
 from shopintent.artifacts.metrics import MetricRow, failed_gates
 from shopintent.artifacts.placing import aside, place, refuse_existing
 from shopintent.artifacts.remote_routing import changing_remote_routing, read_remote_routing
@@ -45,6 +45,7 @@ from shopintent.trainer.export import (
 from shopintent.trainer.gates import calibration_of, measured
 from shopintent.trainer.golden import make_golden
 from shopintent.trainer.predict import embed_products
+from shopintent.trainer.quantize import quantize
 from shopintent.trainer.run import Run
 from shopintent.trainer.splits import known_before
 from shopintent.trainer.text import TextEncoder
@@ -86,6 +87,7 @@ def publish(
     *,
     force: str | None = None,
     promote: bool | None = None,
+    precision: str = FLOAT32,
 ) -> Published:
     """Writes the release under the root.
 
@@ -101,7 +103,7 @@ def publish(
             parent = root.current()
             manifest = write_release(
                 run, dataset, written, release_id, on_progress,
-                metrics=metrics, parent=parent, forced=forced,
+                metrics=metrics, parent=parent, forced=forced, precision=precision,
             )  # fmt: skip
             on_progress("placing the release", 0, 1)
             place(written, root, release_id)
@@ -120,6 +122,7 @@ def publish_to_url(
     *,
     force: str | None = None,
     promote: bool | None = None,
+    precision: str = FLOAT32,
 ) -> Published:
     """Writes the release to a folder or object store that fsspec knows.
 
@@ -141,7 +144,7 @@ def publish_to_url(
             manifest = write_release(
                 run, dataset, written, release_id, on_progress,
                 metrics=metrics, parent=None if routing is None else routing.serving,
-                forced=forced,
+                forced=forced, precision=precision,
             )  # fmt: skip
             remote.upload(written, release_id, url, on_progress)
     except (OSError, ReleaseError) as error:
@@ -186,6 +189,7 @@ def write_release(
     metrics: tuple[MetricRow, ...],
     parent: str | None,
     forced: str | None,
+    precision: str,
 ) -> Manifest:
     """Writes everything of a release into a root that nobody reads; the manifest comes last.
 
@@ -207,7 +211,10 @@ def write_release(
     root.model_repository.mkdir()
     on_progress("exporting models", 0, 1)
     models = export_models(run, release_id, root.model_repository)
-    check_export(run, inputs, models[0] / str(MODEL_VERSION) / MODEL_FILE)
+    graph = models[0] / str(MODEL_VERSION) / MODEL_FILE
+    check_export(run, inputs, graph)
+    if precision == INT8:
+        metrics += quantize(run, dataset, inputs, graph, on_progress)
     on_progress("exporting models", 1, 1)
     embeddings = embed_products(run.network, run.tokenizer, inputs, on_progress)
     write_products(folder, catalog.products, embeddings, inputs.content)
@@ -236,7 +243,7 @@ def write_release(
         data=data_window(dataset, run.info.cut_time),
         seeds=(run.info.config.seed,),
         code=code_version(),
-        precision=FLOAT32,
+        precision=precision,
         signatures=signatures(run),
         calibration=calibration_of(metrics),
         metrics=metrics,

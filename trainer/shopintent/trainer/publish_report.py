@@ -29,6 +29,7 @@ def summary(published: Published, to: str) -> Table:
         ),
         "made by": f"shopintent {manifest.code.package}, commit "
         f"{manifest.code.commit or 'unknown'}",
+        "precision": precision(manifest),
         "gates": gates(manifest),
         "parent": manifest.parent or "none",
         "traffic": "all of it, from now on" if published.serving else
@@ -37,6 +38,14 @@ def summary(published: Published, to: str) -> Table:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     return table
+
+
+def precision(manifest: Manifest) -> str:
+    """Returns that of the intent model, and what it costs, in words."""
+    prefix = f"{manifest.precision}_"
+    lost = [row for row in manifest.metrics if row.metric.startswith(prefix)]
+    measured = "; ".join(f"{row.name.removeprefix(prefix)} {row.value:+.4f}" for row in lost)
+    return f"{manifest.precision}: {measured}" if lost else manifest.precision
 
 
 def gates(manifest: Manifest) -> str:
