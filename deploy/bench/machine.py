@@ -28,7 +28,7 @@ def describe() -> dict[str, object]:
             **{name: metadata.version(name) for name in PACKAGES},
             "tritonserver of": TRITON_WHEEL,
             "onnxruntime of Triton": _first(r"onnxruntime==(\S+)", REQUIREMENTS),
-            "h2load": _output([h2load.find(), "--version"]),
+            "h2load of": _output([h2load.find(), "--version"]).removeprefix("h2load "),
         },
     }
 
