@@ -27,7 +27,7 @@ from deploy.bench.verify import TOLERANCE, WrongAnswer, answer_bytes
 from deploy.bench.verify import difference as probability_difference
 from deploy.bench.visitors import Visitor, track
 from shopintent.artifacts import ReleasesRoot
-from shopintent.client import ShopIntentClient
+from shopintent.client import ShopIntentClient, ShopIntentError
 
 N_VERIFIED = 64
 AT_ONCE = 16
@@ -124,14 +124,22 @@ def _verify_ourselves(shop: Shop, client: ShopIntentClient) -> float:
 
 
 def _verify_visitor(shop: Shop, client: ShopIntentClient, visitor: Visitor) -> float:
+    began = time.monotonic()
     while True:
         now = int(time.time())
-        answers = [
-            ask_predict_intent(client, visitor),
-            client.predict_intent(
-                behaviors.UNTRACKED, behaviors.sent_events(visitor), timeout_s=PATIENCE_S
-            ),
-        ]
+        try:
+            answers = [
+                ask_predict_intent(client, visitor),
+                client.predict_intent(
+                    behaviors.UNTRACKED, behaviors.sent_events(visitor), timeout_s=PATIENCE_S
+                ),
+            ]
+        except ShopIntentError:
+            # It may hold calls back for a while after a load.
+            if time.monotonic() - began > PATIENCE_S:
+                raise
+            time.sleep(0.2)
+            continue
         if int(time.time()) == now:
             break
     right = shop.model.outputs(shop.model.behavior(visitor, request_time=now))
