@@ -76,6 +76,16 @@ def test_every_feature_is_the_one_that_was_learned_from(words: tuple[str, ...], 
         assert torch.allclose(found[:, n], expected[:, n], rtol=1e-5, atol=1e-5), name
 
 
+def test_times_beyond_32_bits_are_no_matter() -> None:
+    """Padding has the time 0, which from 2038 on is longer ago than 32 bits of seconds hold."""
+    lean = LeanFeatures(WORDS, GAP_S, MODEL.max_events)
+    events, times, asked = random_requests(2, len(WORDS))
+    weeks = 52 * 20 * 7 * 86_400
+    later = torch.where(events[:, :, 0] > 0, times + weeks, 0)
+    before = lean(Moments.of(events, times, asked, PLACES))
+    assert torch.equal(lean(Moments.of(events, later, asked + weeks, PLACES)), before)
+
+
 @pytest.mark.parametrize("n_layers", [1, 3])
 def test_states_and_embeddings_are_those_of_the_network(n_layers: int) -> None:
     network = make_network(n_layers=n_layers).eval()

@@ -103,7 +103,8 @@ class Moments:
         # ONNX Runtime would carry the transposition through all that follows, into dozens of small
         # ones; it stops at this operator.
         fields = events.transpose(1, 2).bitwise_or(torch.zeros(1, dtype=torch.int32))
-        raw_ages = (request_time - event_times).to(torch.int32).unsqueeze(1)
+        ages = (request_time - event_times).clamp(-LONGEST_S, LONGEST_S)
+        raw_ages = ages.to(torch.int32).unsqueeze(1)
         happened = (fields[:, TYPE : TYPE + 1] > 0).to(torch.int32)
         return cls(
             fields=fields,
@@ -163,7 +164,7 @@ class LeanFeatures(nn.Module):
         """Returns the table [B, M * C], and what is no sum."""
         places, n_seen, raw_ages = moments.places, moments.n_seen, moments.raw_ages
         seen, is_last = places <= n_seen, places == n_seen
-        age = torch.where(seen, raw_ages.clamp(0, LONGEST_S), LONGEST_S)
+        age = torch.where(seen, raw_ages.clamp(min=0), LONGEST_S)
         about = moments.fields.index_select(1, torch.tensor([PRODUCT, CATEGORY]))  # [B, 2, T]
         compared = torch.cat([about, raw_ages], 1)  # [B, 3, T]
         last = torch.where(is_last, compared, 0).sum(2, keepdim=True, dtype=torch.int32)
