@@ -335,39 +335,18 @@ async def test_the_position_in_the_journal_is_kept_with_the_writes(
     await index.close()
 
 
-async def test_many_queries_are_answered_at_once_as_one_by_one(
-    tmp_path: Path, release: ReleaseFolder, manifest: Manifest
-) -> None:
-    index = EdgeProductIndex.open(tmp_path, release, manifest)
-    queries = [
-        (query(seed), limit, product_filter)
-        for seed in (1, 2)
-        for limit in (1, 20)
-        for product_filter in (EVERYTHING, ProductFilter(categories=("Garden",)))
-    ]
-    together = await index.nearest_batch(queries, timeout_s=TIMEOUT_S)
-    one_by_one = [
-        await index.nearest(
-            embedding, limit=limit, product_filter=product_filter, timeout_s=TIMEOUT_S
-        )
-        for embedding, limit, product_filter in queries
-    ]
-    assert together == one_by_one
-    await index.close()
-
-
 async def test_recall_tells_a_good_graph_from_none(
     tmp_path: Path, release: ReleaseFolder, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = EdgeProductIndex.open(tmp_path, release, manifest)
-    assert await index.recall(sample=20, k=10, timeout_s=TIMEOUT_S) == 1.0
+    assert await index.recall(shops.unit_vectors(20), k=10, timeout_s=TIMEOUT_S) == 1.0
 
     def find_nothing(*_: object, exact: bool = False) -> object:
         return as_it_is(query(), 10 if exact else 0, EVERYTHING, exact)
 
     as_it_is = index._query
     monkeypatch.setattr(index, "_query", find_nothing)
-    assert await index.recall(sample=20, k=10, timeout_s=TIMEOUT_S) == 0.0
+    assert await index.recall(shops.unit_vectors(20), k=10, timeout_s=TIMEOUT_S) == 0.0
     await index.close()
 
 

@@ -285,4 +285,4 @@ async def test_an_index_at_rest_is_optimized_and_finds_what_an_exact_search_find
     held: Collection,
 ) -> None:
     assert await held.index.is_optimized(timeout_s=TIMEOUT_S)
-    assert await held.index.recall(sample=10, k=10, timeout_s=TIMEOUT_S) >= 0.98
+    assert await held.index.recall(shops.unit_vectors(10), k=10, timeout_s=TIMEOUT_S) >= 0.98

@@ -105,7 +105,7 @@ async def test_products_written_between_releases_are_seen_at_once_and_stay(
                 root, address, logs[number], server_options=options, model_control_key=key
             )
 
-        config = config_of(root, address, key, tmp_path / "index-1")
+        config = config_of(root, address, key, index_path=tmp_path / "index-1")
         with running(1, "index-1") as (_, one_at), running(2, "index-2") as (process, two_at):
             async with (
                 client_of(one_at, trained) as one,

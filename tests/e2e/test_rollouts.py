@@ -89,6 +89,7 @@ class Shop:
     async def watched(self) -> AsyncIterator[Watch]:
         """Shoppers ask while the block runs; afterwards none may have noticed anything."""
         async with watching(self.stack.address, self.everybody, self.expected) as watch:
+            await answering(watch)
             yield watch
         assert watch.failures == []
         assert watch.mixed == []
@@ -105,7 +106,7 @@ async def managed(
 ) -> AsyncIterator[Shop]:
     """Yields the shop that a stack runs whose logs are in the folder."""
     key = model_control_key(folder / "logs")
-    config = config_of(root, stack.triton_address, key, folder / "index")
+    config = config_of(root, stack.triton_address, key)
     async with managing_releases(config) as manager:
         yield Shop(root, stack, config, manager, shoppers(tiny, 6), {})
 
@@ -348,11 +349,9 @@ def answer_late(root: ReleasesRoot, release_id: str) -> None:
     """Has Triton hold every request of a release's intent model for 200 ms."""
     path = root.models(release_id)[0] / "config.pbtxt"
     text = path.read_text()
-    late, changes = re.subn(
-        r"max_queue_delay_microseconds: \d+", "max_queue_delay_microseconds: 200000", text
-    )
-    assert changes == 1
-    path.write_text(re.sub(r"preferred_batch_size: \[.*?\]", "preferred_batch_size: [ 64 ]", late))
+    waits = "preferred_batch_size: [ 64 ]\n  max_queue_delay_microseconds: 200000"
+    assert "max_queue_delay" not in text
+    path.write_text(text.replace("dynamic_batching {", f"dynamic_batching {{\n  {waits}"))
 
 
 @pytest.mark.parametrize(
@@ -405,7 +404,7 @@ async def test_old_releases_are_freed_and_what_is_in_use_cannot_be_deleted(own: 
 
 
 @contextmanager
-def rollout_process(root: ReleasesRoot, stack: Stack, key: str, index: Path) -> Iterator[Any]:
+def rollout_process(root: ReleasesRoot, stack: Stack, key: str) -> Iterator[Any]:
     """A program that promotes and rolls back for ever."""
     program = (
         "import asyncio, sys\n"
@@ -414,9 +413,9 @@ def rollout_process(root: ReleasesRoot, stack: Stack, key: str, index: Path) -> 
         "from shopintent.server.release_control import managing_releases\n"
         "from shopintent.server.releases.manager import Reason\n"
         "async def main():\n"
-        "    root, triton, key, index = sys.argv[1:]\n"
+        "    root, triton, key = sys.argv[1:]\n"
         "    config = Config(releases=Path(root), triton_address=triton,\n"
-        "        triton_model_control_key=key, index_path=Path(index))\n"
+        "        triton_model_control_key=key)\n"
         "    async with managing_releases(config) as manager:\n"
         "        for turn in range(10**6):\n"
         "            why = Reason('test', f'turn {turn}')\n"
@@ -424,7 +423,7 @@ def rollout_process(root: ReleasesRoot, stack: Stack, key: str, index: Path) -> 
         "            print(turn, flush=True)\n"
         "asyncio.run(main())\n"
     )
-    command = [sys.executable, "-c", program, str(root.path), stack.triton_address, key, str(index)]
+    command = [sys.executable, "-c", program, str(root.path), stack.triton_address, key]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         yield process
@@ -435,19 +434,13 @@ def rollout_process(root: ReleasesRoot, stack: Stack, key: str, index: Path) -> 
         process.stdout.close()
 
 
-async def test_whoever_shifts_traffic_may_be_killed_at_any_point(
-    shared: Shop, tmp_path: Path
-) -> None:
+async def test_whoever_shifts_traffic_may_be_killed_at_any_point(shared: Shop) -> None:
     await learn_all(shared, ONE, TWO)
     chance = random.Random(7)
     async with shared.watched():
         for _ in range(KILLS):
-            with rollout_process(
-                shared.root,
-                shared.stack,
-                shared.config.triton_model_control_key,
-                tmp_path / "index",
-            ) as process:
+            key = shared.config.triton_model_control_key
+            with rollout_process(shared.root, shared.stack, key) as process:
                 await asyncio.to_thread(process.stdout.readline)
                 await asyncio.sleep(chance.random() * 0.5)
                 process.kill()
@@ -469,7 +462,7 @@ async def test_a_server_that_is_killed_comes_back_with_what_the_routing_says(
     chance = random.Random(7)
     with triton(root, ONE, logs) as (_, address):
         key = model_control_key(logs)
-        config = config_of(root, address, key, tmp_path / "index")
+        config = config_of(root, address, key)
         async with managing_releases(config) as manager:
             for turn in range(KILLS):
                 wanted = (TWO, ONE)[turn % 2]

@@ -62,7 +62,7 @@ class FakeProductIndex:
         self._answer(timeout_s)
         return self.optimized
 
-    async def recall(self, *, sample: int, k: int, timeout_s: float) -> float:
+    async def recall(self, embeddings: NDArray[np.float32], *, k: int, timeout_s: float) -> float:
         self._answer(timeout_s)
         return self.measured_recall
 

@@ -74,17 +74,6 @@ class Points(qdrant.PointsServicer):
         )
         return qdrant.GetResponse(result=[RestToGrpc.convert_record(each) for each in records])
 
-    async def Scroll(self, request: Any, context: Context) -> Any:
-        records, _ = await self.store.scroll(
-            request.collection_name,
-            limit=request.limit,
-            with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
-            with_vectors=GrpcToRest.convert_with_vectors_selector(request.with_vectors),
-        )
-        for record in records:
-            record.payload = record.payload or {}
-        return qdrant.ScrollResponse(result=[RestToGrpc.convert_record(each) for each in records])
-
     async def Query(self, request: Any, context: Context) -> Any:
         response = await self.store.query_points(
             request.collection_name,

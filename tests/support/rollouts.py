@@ -53,10 +53,15 @@ def changed(run: Run, seed: int) -> Run:
     return run
 
 
-def config_of(root: ReleasesRoot, triton: str, key: str, index: Path) -> Config:
+def config_of(
+    root: ReleasesRoot, triton: str, key: str, *, index_path: Path | None = None
+) -> Config:
     """Returns what a program needs that shifts traffic."""
     return Config(
-        releases=root.path, triton_address=triton, triton_model_control_key=key, index_path=index
+        releases=root.path,
+        triton_address=triton,
+        triton_model_control_key=key,
+        index_path=index_path,
     )
 
 

@@ -15,6 +15,7 @@ import grpc
 from tokenizers import Tokenizer
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot, layout
+from shopintent.artifacts.integrity import verify_release
 from shopintent.server.catalog_journal import CatalogJournal, release_key
 from shopintent.server.config import Config, read_placements, read_qdrant_api_key, state_folder
 from shopintent.server.index import ProductIndex, edge_files
@@ -69,10 +70,13 @@ class ReleaseOpener:
         return ReleaseOpener(self._config, self._triton, f"beside-{self._worker}", self._metrics)
 
     async def open_by_id(self, release_id: str) -> ServingRelease:
-        """Reads a release of the root and opens it. Raises ReleaseError and IndexUnavailable."""
+        """Opens a release of the root whose files are those that were published.
+
+        Raises ReleaseError and IndexUnavailable.
+        """
         root = ReleasesRoot(self._config.releases)
-        release = await asyncio.to_thread(load_release, root, release_id)
-        return await self.open(release)
+        await asyncio.to_thread(verify_release, root, release_id)
+        return await self.open(await asyncio.to_thread(load_release, root, release_id))
 
     async def open(self, release: Release) -> ServingRelease:
         """Opens a release; it is not verified yet. Raises ReleaseError and IndexUnavailable."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shopintent.artifacts import Manifest, ReleaseError, ReleasesRoot, signature
 from shopintent.artifacts.golden import Answers, Golden, mismatches, read_golden
@@ -23,7 +24,7 @@ GOLDEN_TIMEOUT_S = 10.0
 """For each golden request, asked beside the live ones."""
 SEARCH_TIMEOUT_S = 5.0
 OPTIMIZE_TIMEOUT_S, OPTIMIZE_POLL_S = 600.0, 0.2
-RECALL_SAMPLE, RECALL_K = 100, 50
+RECALL_K = 50
 LEAST_RECALL = 0.98
 """Of recall@50 against an exact search."""
 LOAD_TIMEOUT_S = 120.0
@@ -45,8 +46,8 @@ async def prove_ready(release: ServingRelease, root: ReleasesRoot) -> None:
         release.monitor.ensure_serving()
         for component in Component:
             release.monitor.ensure_up(component)
-        await answer_golden(release)
-        await check_search(release)
+        behaviors = await answer_golden(release)
+        await check_search(release, behaviors)
     except ReleaseNotReady:
         raise
     except (ReleaseError, ShopIntentError) as error:
@@ -57,10 +58,10 @@ async def prove_ready(release: ServingRelease, root: ReleasesRoot) -> None:
     logger.info("release %s is proved", release_id)
 
 
-async def answer_golden(release: ServingRelease) -> None:
+async def answer_golden(release: ServingRelease) -> NDArray[np.float32]:
     """Raises ReleaseNotReady unless Triton answers golden requests as the release did.
 
-    They go the way of every request, and so warm it up.
+    They go the way of every request, and so warm it up. Returns their behavior embeddings [N, D].
     """
     golden = await asyncio.to_thread(read_golden, release.release.folder.golden)
     if golden.behavior_fingerprint != release.release.tokenizer.fingerprint:
@@ -71,6 +72,7 @@ async def answer_golden(release: ServingRelease) -> None:
     ]
     if wrong:
         raise ReleaseNotReady(release.release_id, f"golden requests: {'; '.join(wrong)}")
+    return golden.intent[signature.BEHAVIOR_EMBEDDING]
 
 
 async def _predict(release: ServingRelease, golden: Golden) -> Sequence[Prediction]:
@@ -115,17 +117,18 @@ async def _wrong_contents(golden: Golden, release: ServingRelease) -> list[str]:
     ]
 
 
-async def check_search(release: ServingRelease) -> None:
-    """Raises ReleaseNotReady unless the collection is optimized and finds what is near.
+async def check_search(release: ServingRelease, behaviors: NDArray[np.float32]) -> None:
+    """Raises ReleaseNotReady unless the collection is optimized and finds what is near behaviors.
 
-    While optimizers work, queries are slow and their results differ from minute to minute.
+    Behaviors [N, D] and not products are asked about: they lie elsewhere, and a graph that finds a
+    product's neighbors may miss theirs. While optimizers work, queries are slow.
     """
     index = release.backends.index
     async with asyncio.timeout(OPTIMIZE_TIMEOUT_S):
         # The optimizers tell nobody when they are done.
         while not await index.is_optimized(timeout_s=SEARCH_TIMEOUT_S):  # noqa: ASYNC110
             await asyncio.sleep(OPTIMIZE_POLL_S)
-    recall = await index.recall(sample=RECALL_SAMPLE, k=RECALL_K, timeout_s=SEARCH_TIMEOUT_S)
+    recall = await index.recall(behaviors, k=RECALL_K, timeout_s=SEARCH_TIMEOUT_S)
     if recall < LEAST_RECALL:
         raise ReleaseNotReady(
             release.release_id,

@@ -112,13 +112,16 @@ class Traffic:
     ) -> tuple[ServingRelease, A]:
         """Returns an answer, wholly from one release, and the release.
 
-        The serving release stands in for a canary that fails. Raises what `ask` raises.
+        The serving release stands in for a canary that fails or is degraded. Raises what `ask`
+        raises.
         """
         release = self.release_for(visitor)
         self._mirror(visitor, ask, deadline)
         if release is not self._serving:
             with suppress(ShopIntentError):
-                return release, await self._ask(release, ask, deadline.sooner(CANARY_SHARE))
+                answer = await self._ask(release, ask, deadline.sooner(CANARY_SHARE))
+                if not answer.degraded:
+                    return release, answer
         return self._serving, await self._ask(self._serving, ask, deadline)
 
     def release_for(self, visitor: str) -> ServingRelease:

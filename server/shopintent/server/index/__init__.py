@@ -79,10 +79,10 @@ class ProductIndex(Protocol):
     async def is_optimized(self, *, timeout_s: float) -> bool:
         """Returns whether the search graph holds everything and nothing works on it."""
 
-    async def recall(self, *, sample: int, k: int, timeout_s: float) -> float:
-        """Returns the share of the k truly nearest that queries find, in [0, 1].
+    async def recall(self, embeddings: NDArray[np.float32], *, k: int, timeout_s: float) -> float:
+        """Returns the share of the k truly nearest that queries [N, D] find, in [0, 1].
 
-        Asks for the neighbors of `sample` products; `timeout_s` is for each query.
+        `timeout_s` is for each query.
         """
 
     async def close(self) -> None:

@@ -25,8 +25,14 @@ from shopintent.artifacts import IndexedProduct, Manifest, ReleaseFolder
 from shopintent.artifacts.layout import collection
 from shopintent.behavior import Product
 from shopintent.server.errors import IndexUnavailable
-from shopintent.server.index import Candidate, CollectionInfo, ProductFilter, edge_files, schema
-from shopintent.server.index.edge_engine import point_of, worth_optimizing
+from shopintent.server.index import (
+    Candidate,
+    CollectionInfo,
+    ProductFilter,
+    edge_files,
+    schema,
+)
+from shopintent.server.index.edge_engine import SEARCH_CANDIDATES, point_of, worth_optimizing
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +40,9 @@ PointId = int | uuid.UUID | str
 
 POINTS_BETWEEN_YIELDS = 50
 """About 2 ms of work: making points of products is slower than writing them."""
+
+
+SEARCH = edge.SearchParams(hnsw_ef=SEARCH_CANDIDATES)
 
 
 class EdgeProductIndex:
@@ -127,35 +136,20 @@ class EdgeProductIndex:
         with self._answer(timeout_s):
             return self._candidates(self._shard.query(query))
 
-    async def nearest_batch(
-        self,
-        queries: Sequence[tuple[NDArray[np.float32], int, ProductFilter]],
-        *,
-        timeout_s: float,
-    ) -> list[list[Candidate]]:
-        """Answers several (embedding [D], limit, filter) at once, in their order."""
-        requests = edge.QueryBatchRequest([self._query(*query) for query in queries])
-        with self._answer(timeout_s):
-            return [self._candidates(points) for points in self._shard.query_batch(requests)]
+    async def recall(self, embeddings: NDArray[np.float32], *, k: int, timeout_s: float) -> float:
+        """Returns the share of the k truly nearest that queries [N, D] find, in [0, 1].
 
-    async def recall(self, *, sample: int, k: int, timeout_s: float) -> float:
-        """Returns the share of the k truly nearest that queries find, in [0, 1].
-
-        Asks for the neighbors of `sample` products; other calls are answered in between. An
-        exact search takes about 1 ms per 20,000 products. `timeout_s` is for each query.
+        Other calls are answered in between; an exact search takes about 1 ms per 20,000 products.
         """
-        with self._answer(timeout_s):
-            random = edge.QueryRequest(limit=sample, query=edge.Sample.Random, with_vector=True)
-            vectors = [np.asarray(each.vector, np.float32) for each in self._shard.query(random)]
         found = wanted = 0
-        for vector in vectors:
+        for embedding in embeddings:
             await asyncio.sleep(0)
             with self._answer(timeout_s):
                 near, nearest = (
                     {point.id for point in self._shard.query(query)}
                     for query in (
-                        self._query(vector, k, EVERYTHING),
-                        self._query(vector, k, EVERYTHING, exact=True),
+                        self._query(embedding, k, EVERYTHING),
+                        self._query(embedding, k, EVERYTHING, exact=True),
                     )
                 )
             found, wanted = found + len(near & nearest), wanted + len(nearest)
@@ -279,7 +273,7 @@ class EdgeProductIndex:
             limit=max(limit, 0),
             query=edge.Query.Nearest(schema.vector_of(embedding, self._manifest)),
             filter=_filter(product_filter),
-            params=edge.SearchParams(exact=True) if exact else None,
+            params=edge.SearchParams(exact=True) if exact else SEARCH,
         )
 
     def _candidates(self, points: Sequence[edge.ScoredPoint]) -> list[Candidate]:

@@ -15,6 +15,14 @@ BATCH = 500
 INDEXING_THRESHOLD_KB = 5_000
 """Below it a query looks at every vector (20,000 of 64 dimensions: 0.6 ms), above it at a graph."""
 
+GRAPH_LINKS, GRAPH_CANDIDATES = 32, 200
+"""Of the search graph, m and ef_construct of HNSW."""
+SEARCH_CANDIDATES = 384
+"""ef of HNSW. Behaviors do not lie where products lie, and a search for them may end in a far
+corner of the graph. Of 50,000 products of 64 dimensions, recall@20 for 300 behaviors, mean and worst,
+and the time of a query: 0.93, 0.0 and 0.8 ms with 16, 100 and 100 for these three; 0.985, 0.1 and
+0.4 ms with 32, 200 and 200; 0.998, 0.8 and 0.5 ms so; 2 ms by an exact search."""
+
 PAYLOAD_INDEXES = {
     schema.CATEGORY_PATHS: edge.PayloadSchemaType.Keyword,
     schema.AVAILABILITY: edge.PayloadSchemaType.Keyword,
@@ -36,7 +44,9 @@ def build(
     threshold = INDEXING_THRESHOLD_KB
     config = edge.EdgeConfig(
         vectors=edge.EdgeVectorParams(size=manifest.embedding_size, distance=edge.Distance.Dot),
-        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=threshold),
+        hnsw_config=edge.HnswIndexConfig(
+            m=GRAPH_LINKS, ef_construct=GRAPH_CANDIDATES, full_scan_threshold=threshold
+        ),
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=threshold),
     )
     shard = edge.EdgeShard.create(str(path), config)

@@ -141,22 +141,13 @@ class QdrantProductIndex:
             info = await _collection_info(self._client, self._collection)
         return info is not None and info.status == models.CollectionStatus.GREEN
 
-    async def recall(self, *, sample: int, k: int, timeout_s: float) -> float:
-        """Returns the share of the k truly nearest that queries find, in [0, 1]."""
-        async with _answer(self._collection, timeout_s):
-            # In order of ids, which are hashes: as good as random.
-            sampled, _ = await self._client.scroll(
-                self._collection,
-                limit=sample,
-                with_payload=False,
-                with_vectors=True,
-                timeout=math.ceil(timeout_s),
-            )
+    async def recall(self, embeddings: NDArray[np.float32], *, k: int, timeout_s: float) -> float:
+        """Returns the share of the k truly nearest that queries [N, D] find, in [0, 1]."""
         found = wanted = 0
-        for point in sampled:
+        for embedding in embeddings:
+            vector = schema.vector_of(embedding, self._manifest)
             near, nearest = [
-                await self._nearest_ids(point.vector, k, exact, timeout_s)
-                for exact in (False, True)
+                await self._nearest_ids(vector, k, exact, timeout_s) for exact in (False, True)
             ]
             found, wanted = found + len(near & nearest), wanted + len(nearest)
         return found / wanted if wanted else 1.0
