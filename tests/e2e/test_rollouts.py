@@ -134,8 +134,7 @@ async def shared(tiny: Trained, lasting: Lasting) -> AsyncIterator[Shop]:
     """The shared shop; the first release serves it alone."""
     async with managed(tiny, lasting.root, lasting.stack, lasting.folder) as shop:
         lasting.root.set_current(ONE)
-        async with watching(shop.stack.address, shop.everybody, {}) as watch:
-            await shop.answered_by(ONE, watch)
+        await until_async(lambda: everybody_gets(shop, ONE))
         yield shop
 
 
@@ -146,6 +145,14 @@ async def own(tiny: Trained, tmp_path: Path) -> AsyncIterator[Shop]:
     with serving(root, tmp_path / "logs", server_options=OPTIONS) as stack:
         async with managed(tiny, root, stack, tmp_path) as shop:
             yield shop
+
+
+async def everybody_gets(shop: Shop, release_id: str) -> bool:
+    """Returns whether one release answers all shoppers: no canary of a test before is left."""
+    async with grpc.aio.insecure_channel(shop.stack.address) as channel:
+        stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
+        answered = {(await intent_of(stub, shopper))[0] for shopper in shop.everybody}
+    return answered == {release_id}
 
 
 def copy_of(tiny: Trained, folder: Path) -> ReleasesRoot:
@@ -487,32 +494,27 @@ async def test_a_server_that_is_killed_comes_back_with_what_the_routing_says(
                         assert (await intent_of(stub, shoppers(tiny, 1)[0]))[0] == wanted
 
 
-async def test_a_triton_that_is_killed_in_a_rollout_comes_back_with_every_release(
+async def test_a_triton_that_is_killed_in_a_rollout_is_given_every_release_again(
     own: Shop, tmp_path: Path
 ) -> None:
-    await learn_all(own, ONE, TWO)
-    await own.manager.canary(TWO, 50.0, BECAUSE)
+    await own.manager.promote(TWO, BECAUSE)
+    await until_async(lambda: everybody_gets(own, TWO))
     os.kill(triton_pid(tmp_path), signal.SIGKILL)
-    own.stack.triton.popen.wait(60)
+    await asyncio.to_thread(own.stack.triton.popen.wait, 60)
     port = int(own.stack.triton_address.rpartition(":")[2])
-    # It knows the first release only, and is given the canary's models by the server.
     key = own.config.triton_model_control_key
+
+    async def everybody_is_answered_by_two() -> bool:
+        try:
+            return await everybody_gets(own, TWO)
+        except grpc.aio.AioRpcError:
+            return False
+
+    # It starts with the first release only; the server brings the other one.
     with triton(own.root, ONE, tmp_path / "again", grpc_port=port, model_control_key=key):
-        async with grpc.aio.insecure_channel(own.stack.address) as channel:
-            stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
-
-            async def both_answer() -> bool:
-                answered = set()
-                for shopper in own.everybody:
-                    try:
-                        answered.add((await intent_of(stub, shopper))[0])
-                    except grpc.aio.AioRpcError:
-                        return False
-                return answered == {ONE, TWO}
-
-            routing = shop_routing(own.root)
-            if routing.canary is not None:
-                await until_async(both_answer, within_s=60.0)
+        await until_async(everybody_is_answered_by_two, within_s=60.0)
+        own.manager.rollback(BECAUSE)
+        await until_async(lambda: everybody_gets(own, ONE))
 
 
 def triton_pid(folder: Path) -> int:
