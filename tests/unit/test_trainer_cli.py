@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shopintent.artifacts import ReleasesRoot
-from shopintent.artifacts.manifest import ReleaseFile
+from shopintent.artifacts.manifest import FLOAT32, ReleaseFile
 from shopintent.trainer.__main__ import app
 from shopintent.trainer.console import expected_errors
 from shopintent.trainer.data import Dataset
@@ -218,7 +218,8 @@ def test_a_release_goes_to_a_folder_and_says_what_it_is(
 ) -> None:
     result = trainer("publish", trained.run.folder, "--to", tmp_path, "--release", "s1", *options)
     assert result.exit_code == 0, result.output
-    assert asked == [(str(tmp_path), {"promote": promote, "force": force})]
+    how = {"promote": promote, "force": force, "precision": FLOAT32}
+    assert asked == [(str(tmp_path), how)]
     for said in ("release s1", "1, 2.5 MB", "2025-06-15", "not checked", "all of it, from now on"):
         assert said in result.output
 
@@ -230,7 +231,8 @@ def test_a_release_goes_to_a_store_and_says_what_gives_it_traffic(
     to = ("--to", "s3://bucket/shop", "--release", "s1")
     result = trainer("publish", trained.run.folder, *to)
     assert result.exit_code == 0, result.output
-    assert asked == [("s3://bucket/shop", {"force": None, "promote": None})]
+    how = {"force": None, "promote": None, "precision": FLOAT32}
+    assert asked == [("s3://bucket/shop", how)]
     assert "releases promote" in result.output
 
 
