@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -91,18 +90,12 @@ class _Row(Generic[Q, A]):
 
 
 class _Batch:
-    """A batch on its way, for as long as anybody waits for it."""
+    """A batch on its way, and how many still wait for it."""
 
-    __slots__ = ("n_waiting", "task")
+    __slots__ = ("n_waiting",)
 
     def __init__(self, n_waiting: int) -> None:
         self.n_waiting = n_waiting
-        self.task: asyncio.Task[None] | None = None
-
-    def leave(self) -> None:
-        self.n_waiting -= 1
-        if self.n_waiting == 0 and self.task is not None:
-            self.task.cancel()
 
 
 class Batcher(Generic[Q, A]):
@@ -128,6 +121,8 @@ class Batcher(Generic[Q, A]):
         self._waiting: dict[_Row[Q, A], None] = {}
         self._waiting_volume = 0
         self._in_flight: set[_Batch] = set()
+        self._traveling: set[asyncio.Task[None]] = set()
+        """Those in flight, and those that nobody waits for."""
         self._departing = False
         self._batch_s = 0.0
 
@@ -154,7 +149,7 @@ class Batcher(Generic[Q, A]):
             if row.batch is None:
                 self._take(row)
             else:
-                row.batch.leave()
+                self._leave(row.batch)
 
     def expected_wait_s(self) -> float:
         """Returns how long a query asked now is likely to take; 0 when it would leave at once."""
@@ -205,16 +200,23 @@ class Batcher(Generic[Q, A]):
                 self._metrics.queue_wait.observe(now - row.asked_at)
             self._metrics.batch_rows.observe(len(rows))
             self._in_flight.add(batch)
-            batch.task = asyncio.create_task(self._travel(batch, rows))
-            # A task that is cancelled before it starts says so nowhere else.
-            batch.task.add_done_callback(partial(self._ended, batch))
+            traveling = asyncio.create_task(self._travel(batch, rows))
+            self._traveling.add(traveling)
+            traveling.add_done_callback(self._traveling.discard)
 
     def _arrive(self, batch: _Batch) -> None:
         self._in_flight.discard(batch)
         self._depart_soon()
 
-    def _ended(self, batch: _Batch, _: asyncio.Task[None]) -> None:
-        self._arrive(batch)
+    def _leave(self, batch: _Batch) -> None:
+        """Lets the next batch go when nobody waits for this one any more.
+
+        It is not cancelled: a Triton of before 24.12 can crash when a call is cancelled while it
+        answers (triton-inference-server/server#8034), and what it answers is thrown away.
+        """
+        batch.n_waiting -= 1
+        if not batch.n_waiting:
+            self._arrive(batch)
 
     async def _travel(self, batch: _Batch, rows: Sequence[_Row[Q, A]]) -> None:
         """Gets the answers, lets the next batch leave, and hands the answers out."""

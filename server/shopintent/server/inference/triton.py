@@ -1,7 +1,7 @@
 """The models of a release on a Triton Inference Server, over one gRPC channel.
 
 The generated stubs that tritonclient ships are used directly: its numpy helpers cost more than
-the call. Cancelling a call here cancels it in Triton.
+the call.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from shopintent.server.inference.batching import Batcher, BatchRefused, Limits
 from shopintent.server.metrics import Metrics
 from shopintent.server.wire import LENGTH_DELIMITED, tag, varint
 
+HANGING_S = 2.0
+"""Seconds after the last deadline of a batch until it is given up. Not sooner, because a call that
+ends while Triton answers it can crash Triton; see batching.py."""
 MAX_TEXTS = 16
 """Texts of one call to the text encoder: a search query waits behind no more than these."""
 
@@ -107,7 +110,8 @@ class TritonBehaviorModel:
         self, rows: Sequence[_Row], timeout_s: float
     ) -> Sequence[Prediction | Exception]:
         try:
-            answer = await self._infer(self._request(rows), timeout=timeout_s)
+            # Every row has its own deadline; this one only ends what hangs.
+            answer = await self._infer(self._request(rows), timeout=timeout_s + HANGING_S)
         except grpc.aio.AioRpcError as error:
             unavailable = _unavailable(self._model_name, error)
             if error.code() in _PERHAPS_ONE_ROW:
