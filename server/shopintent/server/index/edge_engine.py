@@ -21,7 +21,7 @@ SEARCH_CANDIDATES = 384
 """ef of HNSW. Behaviors do not lie where products lie, and a search for them may end in a far
 corner of the graph. 50,000 products of 64 dimensions, recall@20 of 300 behaviors, mean and worst,
 beside an exact search of 2 ms: 0.93 and 0.0 with 16, 100 and 100 for these three; 0.993 and 0.8 in
-0.38 ms with 48, 200 and 192, which left 0.976 on another collection; 0.998 and 0.8 in 0.50 ms so."""
+0.38 ms with 48, 200 and 192, but 0.976 of another collection; 0.998 and 0.8 in 0.50 ms so."""
 
 PAYLOAD_INDEXES = {
     schema.CATEGORY_PATHS: edge.PayloadSchemaType.Keyword,
