@@ -13,7 +13,6 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from shopintent.artifacts import ReleasesRoot
 from shopintent.artifacts.routing import Routing
 from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.catalog_writes import CatalogWriter, catch_up
@@ -34,7 +33,7 @@ from shopintent.server.release_control import (
     unload_unnamed,
     watch_canary,
 )
-from shopintent.server.releases import Component, load_release
+from shopintent.server.releases import Component
 from shopintent.server.releases.manager import ReleaseManager
 from shopintent.server.services.catalog import CatalogService
 from shopintent.server.services.events import EventService
@@ -168,13 +167,12 @@ async def serve(
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(triton_channel(config))
         opener = ReleaseOpener(config, triton, worker, metrics)
-        root = ReleasesRoot(config.releases)
         if config.releases_url:
             await asyncio.to_thread(current_routing, config)
-        first = await opener.open(load_release(root, config.release))
+        first = await opener.open_by_id(config.release)
 
         async def prove(release: ServingRelease) -> None:
-            await prove_ready(release, root)
+            await prove_ready(release)
             # What was written since the release was made must not go back when it takes over.
             await catch_up(release, journal)
 

@@ -70,13 +70,14 @@ class ReleaseOpener:
         return ReleaseOpener(self._config, self._triton, f"beside-{self._worker}", self._metrics)
 
     async def open_by_id(self, release_id: str) -> ServingRelease:
-        """Opens a release of the root whose files are those that were published.
+        """Opens a release of the root, the serving one where no id is given.
 
-        Raises ReleaseError and IndexUnavailable.
+        Its files are those that were published. Raises ReleaseError and IndexUnavailable.
         """
         root = ReleasesRoot(self._config.releases)
-        await asyncio.to_thread(verify_release, root, release_id)
-        return await self.open(await asyncio.to_thread(load_release, root, release_id))
+        release = await asyncio.to_thread(load_release, root, release_id)
+        await asyncio.to_thread(verify_release, root, release.release_id)
+        return await self.open(release)
 
     async def open(self, release: Release) -> ServingRelease:
         """Opens a release; it is not verified yet. Raises ReleaseError and IndexUnavailable."""

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shopintent.artifacts import Manifest, ReleaseError, ReleasesRoot, signature
+from shopintent.artifacts import Manifest, ReleaseError, signature
 from shopintent.artifacts.golden import Answers, Golden, mismatches, read_golden
-from shopintent.artifacts.integrity import verify_release
 from shopintent.artifacts.metrics import worse_than
 from shopintent.server.errors import ReleaseNotReady, ShopIntentError
 from shopintent.server.inference import Prediction
@@ -31,16 +30,15 @@ LOAD_TIMEOUT_S = 120.0
 """For each model: Triton reads it, makes a session and warms it up."""
 
 
-async def prove_ready(release: ServingRelease, root: ReleasesRoot) -> None:
+async def prove_ready(release: ServingRelease) -> None:
     """Returns when an opened release may take traffic; raises ReleaseNotReady, saying why not.
 
-    Its files are those that were published, Triton serves its models, all parts fit each other,
-    golden requests are answered as they were when it was published, and the index finds what is
-    near.
+    Triton serves its models, all parts fit each other, golden requests are answered as they were
+    when it was published, and the index finds what is near. That its files are those that were
+    published was verified when it was opened.
     """
     release_id = release.release_id
     try:
-        await asyncio.to_thread(verify_release, root, release_id)
         await load_models(release)
         await release.monitor.check()
         release.monitor.ensure_serving()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot
+from shopintent.artifacts.integrity import verify_release
 from shopintent.artifacts.remote import fetch
 from shopintent.artifacts.remote_routing import changing_remote_routing, pull_routing
 from shopintent.artifacts.routing import Routing, RoutingError, read_routing, whoami
@@ -53,7 +54,15 @@ def release_manager(
             if opened is None:
                 await prove_aside(release_id)
             else:
-                await prove_ready(opened, root)
+                await verify_again(opened)
+                await prove_ready(opened)
+
+    async def verify_again(opened: ServingRelease) -> None:
+        """Its files may have changed since it was opened, and it may have to be opened again."""
+        try:
+            await asyncio.to_thread(verify_release, root, opened.release_id)
+        except ReleaseError as error:
+            raise ReleaseNotReady(opened.release_id, str(error)) from error
 
     async def prove_aside(release_id: str) -> None:
         try:
@@ -61,7 +70,7 @@ def release_manager(
         except (ReleaseError, ShopIntentError) as error:
             raise ReleaseNotReady(release_id, str(error)) from error
         try:
-            await prove_ready(release, root)
+            await prove_ready(release)
         finally:
             await release.close()
 
