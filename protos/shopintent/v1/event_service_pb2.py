@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from shopintent.v1 import user_event_pb2 as shopintent_dot_v1_dot_user__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!shopintent/v1/event_service.proto\x12\rshopintent.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1eshopintent/v1/user_event.proto\"s\n\x12TrackEventsRequest\x12-\n\x07visitor\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.VisitorB\x04\xe2\x41\x01\x02\x12.\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x18.shopintent.v1.UserEventB\x04\xe2\x41\x01\x02\"J\n\x13TrackEventsResponse\x12\x16\n\x0erecorded_count\x18\x01 \x01(\x05\x12\x1b\n\x13unknown_product_ids\x18\x02 \x03(\t2i\n\x0c\x45ventService\x12Y\n\x0bTrackEvents\x12!.shopintent.v1.TrackEventsRequest\x1a\".shopintent.v1.TrackEventsResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!shopintent/v1/event_service.proto\x12\rshopintent.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1eshopintent/v1/user_event.proto\"s\n\x12TrackEventsRequest\x12-\n\x07visitor\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.VisitorB\x04\xe2\x41\x01\x02\x12.\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x18.shopintent.v1.UserEventB\x04\xe2\x41\x01\x02\"e\n\x13TrackEventsResponse\x12\x16\n\x0erecorded_count\x18\x01 \x01(\x05\x12\x1b\n\x13unknown_product_ids\x18\x02 \x03(\t\x12\x19\n\x11\x63onsistency_token\x18\x03 \x01(\t2i\n\x0c\x45ventService\x12Y\n\x0bTrackEvents\x12!.shopintent.v1.TrackEventsRequest\x1a\".shopintent.v1.TrackEventsResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRACKEVENTSREQUEST']._serialized_start=117
   _globals['_TRACKEVENTSREQUEST']._serialized_end=232
   _globals['_TRACKEVENTSRESPONSE']._serialized_start=234
-  _globals['_TRACKEVENTSRESPONSE']._serialized_end=308
-  _globals['_EVENTSERVICE']._serialized_start=310
-  _globals['_EVENTSERVICE']._serialized_end=415
+  _globals['_TRACKEVENTSRESPONSE']._serialized_end=335
+  _globals['_EVENTSERVICE']._serialized_start=337
+  _globals['_EVENTSERVICE']._serialized_end=442
 # @@protoc_insertion_point(module_scope)

@@ -17,9 +17,11 @@ class TrackEventsRequest(_message.Message):
     def __init__(self, visitor: _Optional[_Union[_user_event_pb2.Visitor, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_user_event_pb2.UserEvent, _Mapping]]] = ...) -> None: ...
 
 class TrackEventsResponse(_message.Message):
-    __slots__ = ("recorded_count", "unknown_product_ids")
+    __slots__ = ("recorded_count", "unknown_product_ids", "consistency_token")
     RECORDED_COUNT_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_PRODUCT_IDS_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     recorded_count: int
     unknown_product_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, recorded_count: _Optional[int] = ..., unknown_product_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    consistency_token: str
+    def __init__(self, recorded_count: _Optional[int] = ..., unknown_product_ids: _Optional[_Iterable[str]] = ..., consistency_token: _Optional[str] = ...) -> None: ...

@@ -37,8 +37,10 @@ class EventServiceStub:
     """Records the events of one visitor, all or none.
 
     Returns once they are in the session store: every later call that names the visitor sees them,
-    whichever process of the server answers it. Unless sessions are kept in memory, they are on disk by then
-    and survive the server. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
+    whichever server answers it, as long as the servers share the store; with the `consistency_token` of the
+    response that is checked. Unless sessions are kept in memory, they are on disk by then and survive the
+    server. Late events and events out of order are put where their `event_time` says. Events of a visitor who
+    was deleted (VisitorService) that happened before the deletion are not recorded. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
     not answer in time, and with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, nothing recorded, when
     more waits than it can write. Safe to retry when every event carries an `event_id`.
     """
@@ -52,8 +54,10 @@ class EventServiceAsyncStub(EventServiceStub):
     """Records the events of one visitor, all or none.
 
     Returns once they are in the session store: every later call that names the visitor sees them,
-    whichever process of the server answers it. Unless sessions are kept in memory, they are on disk by then
-    and survive the server. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
+    whichever server answers it, as long as the servers share the store; with the `consistency_token` of the
+    response that is checked. Unless sessions are kept in memory, they are on disk by then and survive the
+    server. Late events and events out of order are put where their `event_time` says. Events of a visitor who
+    was deleted (VisitorService) that happened before the deletion are not recorded. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
     not answer in time, and with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, nothing recorded, when
     more waits than it can write. Safe to retry when every event carries an `event_id`.
     """
@@ -70,8 +74,10 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records the events of one visitor, all or none.
 
         Returns once they are in the session store: every later call that names the visitor sees them,
-        whichever process of the server answers it. Unless sessions are kept in memory, they are on disk by then
-        and survive the server. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
+        whichever server answers it, as long as the servers share the store; with the `consistency_token` of the
+        response that is checked. Unless sessions are kept in memory, they are on disk by then and survive the
+        server. Late events and events out of order are put where their `event_time` says. Events of a visitor who
+        was deleted (VisitorService) that happened before the deletion are not recorded. Fails with UNAVAILABLE and ERROR_REASON_STATE_UNAVAILABLE when the store does
         not answer in time, and with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, nothing recorded, when
         more waits than it can write. Safe to retry when every event carries an `event_id`.
         """

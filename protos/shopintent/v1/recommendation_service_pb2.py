@@ -28,7 +28,7 @@ from shopintent.v1 import product_pb2 as shopintent_dot_v1_dot_product__pb2
 from shopintent.v1 import user_event_pb2 as shopintent_dot_v1_dot_user__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*shopintent/v1/recommendation_service.proto\x12\rshopintent.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bshopintent/v1/product.proto\x1a\x1eshopintent/v1/user_event.proto\"|\n\x14PredictIntentRequest\x12-\n\x07visitor\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.VisitorB\x04\xe2\x41\x01\x01\x12\x35\n\rrecent_events\x18\x02 \x03(\x0b\x32\x18.shopintent.v1.UserEventB\x04\xe2\x41\x01\x01\"\xc1\x03\n\x15PredictIntentResponse\x12\x39\n\x0cnext_actions\x18\x01 \x03(\x0b\x32#.shopintent.v1.NextActionPrediction\x12\x34\n\tpurchases\x18\x02 \x03(\x0b\x32!.shopintent.v1.PurchasePrediction\x12<\n\x19\x65xpected_time_to_purchase\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x11\x65xpected_quantity\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x05model\x18\x05 \x01(\x0b\x32\x18.shopintent.v1.ModelInfo\x12\x19\n\x11\x61ttribution_token\x18\x06 \x01(\t\x12\x37\n\x10\x64\x65graded_reasons\x18\x07 \x03(\x0e\x32\x1d.shopintent.v1.DegradedReason\x12\'\n\x1avisit_purchase_probability\x18\x08 \x01(\x02H\x01\x88\x01\x01\x42\x14\n\x12_expected_quantityB\x1d\n\x1b_visit_purchase_probability\"\x8e\x02\n\x10RecommendRequest\x12-\n\x07visitor\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.VisitorB\x04\xe2\x41\x01\x01\x12\x35\n\rrecent_events\x18\x02 \x03(\x0b\x32\x18.shopintent.v1.UserEventB\x04\xe2\x41\x01\x01\x12\x17\n\tplacement\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x32\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x1c.shopintent.v1.ProductFilterB\x04\xe2\x41\x01\x01\x12.\n\x04view\x18\x06 \x01(\x0e\x32\x1a.shopintent.v1.ProductViewB\x04\xe2\x41\x01\x01\"\xc8\x01\n\x11RecommendResponse\x12\x36\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x1d.shopintent.v1.Recommendation\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.shopintent.v1.ModelInfo\x12\x19\n\x11\x61ttribution_token\x18\x03 \x01(\t\x12\x37\n\x10\x64\x65graded_reasons\x18\x04 \x03(\x0e\x32\x1d.shopintent.v1.DegradedReason\";\n\x14NextActionPrediction\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"U\n\x12PurchasePrediction\x12*\n\x07horizon\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"}\n\x0eRecommendation\x12\'\n\x07product\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.Product\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x33\n\x06source\x18\x03 \x01(\x0e\x32#.shopintent.v1.RecommendationSource\"\x80\x02\n\rProductFilter\x12\x18\n\ncategories\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\"\n\x14\x65xcluded_product_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12 \n\rminimum_price\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12 \n\rmaximum_price\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x15out_of_stock_included\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12$\n\x16seen_products_included\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x42\x10\n\x0e_minimum_priceB\x10\n\x0e_maximum_price\"J\n\tModelInfo\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t*\x88\x01\n\x14RecommendationSource\x12%\n!RECOMMENDATION_SOURCE_UNSPECIFIED\x10\x00\x12&\n\"RECOMMENDATION_SOURCE_PERSONALIZED\x10\x01\x12!\n\x1dRECOMMENDATION_SOURCE_POPULAR\x10\x02*\xad\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12%\n!DEGRADED_REASON_MODEL_UNAVAILABLE\x10\x01\x12%\n!DEGRADED_REASON_INDEX_UNAVAILABLE\x10\x02\x12,\n(DEGRADED_REASON_TEXT_ENCODER_UNAVAILABLE\x10\x03\x32\xcd\x01\n\x15RecommendationService\x12_\n\rPredictIntent\x12#.shopintent.v1.PredictIntentRequest\x1a$.shopintent.v1.PredictIntentResponse\"\x03\x90\x02\x01\x12S\n\tRecommend\x12\x1f.shopintent.v1.RecommendRequest\x1a .shopintent.v1.RecommendResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*shopintent/v1/recommendation_service.proto\x12\rshopintent.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bshopintent/v1/product.proto\x1a\x1eshopintent/v1/user_event.proto\"\x9d\x01\n\x14PredictIntentRequest\x12-\n\x07visitor\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.VisitorB\x04\xe2\x41\x01\x01\x12\x35\n\rrecent_events\x18\x02 \x03(\x0b\x32\x18.shopintent.v1.UserEventB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63onsistency_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xc1\x03\n\x15PredictIntentResponse\x12\x39\n\x0cnext_actions\x18\x01 \x03(\x0b\x32#.shopintent.v1.NextActionPrediction\x12\x34\n\tpurchases\x18\x02 \x03(\x0b\x32!.shopintent.v1.PurchasePrediction\x12<\n\x19\x65xpected_time_to_purchase\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x11\x65xpected_quantity\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x05model\x18\x05 \x01(\x0b\x32\x18.shopintent.v1.ModelInfo\x12\x19\n\x11\x61ttribution_token\x18\x06 \x01(\t\x12\x37\n\x10\x64\x65graded_reasons\x18\x07 \x03(\x0e\x32\x1d.shopintent.v1.DegradedReason\x12\'\n\x1avisit_purchase_probability\x18\x08 \x01(\x02H\x01\x88\x01\x01\x42\x14\n\x12_expected_quantityB\x1d\n\x1b_visit_purchase_probability\"\xaf\x02\n\x10RecommendRequest\x12-\n\x07visitor\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.VisitorB\x04\xe2\x41\x01\x01\x12\x35\n\rrecent_events\x18\x02 \x03(\x0b\x32\x18.shopintent.v1.UserEventB\x04\xe2\x41\x01\x01\x12\x17\n\tplacement\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x32\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x1c.shopintent.v1.ProductFilterB\x04\xe2\x41\x01\x01\x12.\n\x04view\x18\x06 \x01(\x0e\x32\x1a.shopintent.v1.ProductViewB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63onsistency_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"\xc8\x01\n\x11RecommendResponse\x12\x36\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x1d.shopintent.v1.Recommendation\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.shopintent.v1.ModelInfo\x12\x19\n\x11\x61ttribution_token\x18\x03 \x01(\t\x12\x37\n\x10\x64\x65graded_reasons\x18\x04 \x03(\x0e\x32\x1d.shopintent.v1.DegradedReason\"\x96\x01\n\x14StreamIntentsRequest\x12-\n\x07visitor\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.VisitorB\x04\xe2\x41\x01\x01\x12.\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x18.shopintent.v1.UserEventB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63onsistency_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xb9\x01\n\x15StreamIntentsResponse\x12\x34\n\x06intent\x18\x01 \x01(\x0b\x32$.shopintent.v1.PredictIntentResponse\x12\x16\n\x0erecorded_count\x18\x02 \x01(\x05\x12\x19\n\x11\x63onsistency_token\x18\x03 \x01(\t\x12\x37\n\x10\x64\x65graded_reasons\x18\x04 \x03(\x0e\x32\x1d.shopintent.v1.DegradedReason\";\n\x14NextActionPrediction\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"U\n\x12PurchasePrediction\x12*\n\x07horizon\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"}\n\x0eRecommendation\x12\'\n\x07product\x18\x01 \x01(\x0b\x32\x16.shopintent.v1.Product\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x33\n\x06source\x18\x03 \x01(\x0e\x32#.shopintent.v1.RecommendationSource\"\x80\x02\n\rProductFilter\x12\x18\n\ncategories\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\"\n\x14\x65xcluded_product_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12 \n\rminimum_price\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12 \n\rmaximum_price\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x15out_of_stock_included\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12$\n\x16seen_products_included\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x42\x10\n\x0e_minimum_priceB\x10\n\x0e_maximum_price\"J\n\tModelInfo\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t*\xac\x01\n\x14RecommendationSource\x12%\n!RECOMMENDATION_SOURCE_UNSPECIFIED\x10\x00\x12&\n\"RECOMMENDATION_SOURCE_PERSONALIZED\x10\x01\x12!\n\x1dRECOMMENDATION_SOURCE_POPULAR\x10\x02\x12\"\n\x1eRECOMMENDATION_SOURCE_TRENDING\x10\x03*\xff\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12%\n!DEGRADED_REASON_MODEL_UNAVAILABLE\x10\x01\x12%\n!DEGRADED_REASON_INDEX_UNAVAILABLE\x10\x02\x12,\n(DEGRADED_REASON_TEXT_ENCODER_UNAVAILABLE\x10\x03\x12(\n$DEGRADED_REASON_BEHAVIOR_UNAVAILABLE\x10\x04\x12&\n\"DEGRADED_REASON_INTENT_UNAVAILABLE\x10\x05\x32\xad\x02\n\x15RecommendationService\x12_\n\rPredictIntent\x12#.shopintent.v1.PredictIntentRequest\x1a$.shopintent.v1.PredictIntentResponse\"\x03\x90\x02\x01\x12S\n\tRecommend\x12\x1f.shopintent.v1.RecommendRequest\x1a .shopintent.v1.RecommendResponse\"\x03\x90\x02\x01\x12^\n\rStreamIntents\x12#.shopintent.v1.StreamIntentsRequest\x1a$.shopintent.v1.StreamIntentsResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTINTENTREQUEST'].fields_by_name['visitor']._serialized_options = b'\342A\001\001'
   _globals['_PREDICTINTENTREQUEST'].fields_by_name['recent_events']._loaded_options = None
   _globals['_PREDICTINTENTREQUEST'].fields_by_name['recent_events']._serialized_options = b'\342A\001\001'
+  _globals['_PREDICTINTENTREQUEST'].fields_by_name['consistency_token']._loaded_options = None
+  _globals['_PREDICTINTENTREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\342A\001\001'
   _globals['_RECOMMENDREQUEST'].fields_by_name['visitor']._loaded_options = None
   _globals['_RECOMMENDREQUEST'].fields_by_name['visitor']._serialized_options = b'\342A\001\001'
   _globals['_RECOMMENDREQUEST'].fields_by_name['recent_events']._loaded_options = None
@@ -51,6 +53,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_RECOMMENDREQUEST'].fields_by_name['view']._loaded_options = None
   _globals['_RECOMMENDREQUEST'].fields_by_name['view']._serialized_options = b'\342A\001\001'
+  _globals['_RECOMMENDREQUEST'].fields_by_name['consistency_token']._loaded_options = None
+  _globals['_RECOMMENDREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMINTENTSREQUEST'].fields_by_name['visitor']._loaded_options = None
+  _globals['_STREAMINTENTSREQUEST'].fields_by_name['visitor']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMINTENTSREQUEST'].fields_by_name['events']._loaded_options = None
+  _globals['_STREAMINTENTSREQUEST'].fields_by_name['events']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMINTENTSREQUEST'].fields_by_name['consistency_token']._loaded_options = None
+  _globals['_STREAMINTENTSREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\342A\001\001'
   _globals['_PRODUCTFILTER'].fields_by_name['categories']._loaded_options = None
   _globals['_PRODUCTFILTER'].fields_by_name['categories']._serialized_options = b'\342A\001\001'
   _globals['_PRODUCTFILTER'].fields_by_name['excluded_product_ids']._loaded_options = None
@@ -67,28 +77,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['PredictIntent']._serialized_options = b'\220\002\001'
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['Recommend']._loaded_options = None
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['Recommend']._serialized_options = b'\220\002\001'
-  _globals['_RECOMMENDATIONSOURCE']._serialized_start=1852
-  _globals['_RECOMMENDATIONSOURCE']._serialized_end=1988
-  _globals['_DEGRADEDREASON']._serialized_start=1991
-  _globals['_DEGRADEDREASON']._serialized_end=2164
-  _globals['_PREDICTINTENTREQUEST']._serialized_start=187
-  _globals['_PREDICTINTENTREQUEST']._serialized_end=311
-  _globals['_PREDICTINTENTRESPONSE']._serialized_start=314
-  _globals['_PREDICTINTENTRESPONSE']._serialized_end=763
-  _globals['_RECOMMENDREQUEST']._serialized_start=766
-  _globals['_RECOMMENDREQUEST']._serialized_end=1036
-  _globals['_RECOMMENDRESPONSE']._serialized_start=1039
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1239
-  _globals['_NEXTACTIONPREDICTION']._serialized_start=1241
-  _globals['_NEXTACTIONPREDICTION']._serialized_end=1300
-  _globals['_PURCHASEPREDICTION']._serialized_start=1302
-  _globals['_PURCHASEPREDICTION']._serialized_end=1387
-  _globals['_RECOMMENDATION']._serialized_start=1389
-  _globals['_RECOMMENDATION']._serialized_end=1514
-  _globals['_PRODUCTFILTER']._serialized_start=1517
-  _globals['_PRODUCTFILTER']._serialized_end=1773
-  _globals['_MODELINFO']._serialized_start=1775
-  _globals['_MODELINFO']._serialized_end=1849
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=2167
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=2372
+  _globals['_RECOMMENDATIONSOURCE']._serialized_start=2260
+  _globals['_RECOMMENDATIONSOURCE']._serialized_end=2432
+  _globals['_DEGRADEDREASON']._serialized_start=2435
+  _globals['_DEGRADEDREASON']._serialized_end=2690
+  _globals['_PREDICTINTENTREQUEST']._serialized_start=188
+  _globals['_PREDICTINTENTREQUEST']._serialized_end=345
+  _globals['_PREDICTINTENTRESPONSE']._serialized_start=348
+  _globals['_PREDICTINTENTRESPONSE']._serialized_end=797
+  _globals['_RECOMMENDREQUEST']._serialized_start=800
+  _globals['_RECOMMENDREQUEST']._serialized_end=1103
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1106
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1306
+  _globals['_STREAMINTENTSREQUEST']._serialized_start=1309
+  _globals['_STREAMINTENTSREQUEST']._serialized_end=1459
+  _globals['_STREAMINTENTSRESPONSE']._serialized_start=1462
+  _globals['_STREAMINTENTSRESPONSE']._serialized_end=1647
+  _globals['_NEXTACTIONPREDICTION']._serialized_start=1649
+  _globals['_NEXTACTIONPREDICTION']._serialized_end=1708
+  _globals['_PURCHASEPREDICTION']._serialized_start=1710
+  _globals['_PURCHASEPREDICTION']._serialized_end=1795
+  _globals['_RECOMMENDATION']._serialized_start=1797
+  _globals['_RECOMMENDATION']._serialized_end=1922
+  _globals['_PRODUCTFILTER']._serialized_start=1925
+  _globals['_PRODUCTFILTER']._serialized_end=2181
+  _globals['_MODELINFO']._serialized_start=2183
+  _globals['_MODELINFO']._serialized_end=2257
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=2693
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=2994
 # @@protoc_insertion_point(module_scope)

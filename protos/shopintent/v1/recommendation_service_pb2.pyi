@@ -18,6 +18,7 @@ class RecommendationSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RECOMMENDATION_SOURCE_UNSPECIFIED: _ClassVar[RecommendationSource]
     RECOMMENDATION_SOURCE_PERSONALIZED: _ClassVar[RecommendationSource]
     RECOMMENDATION_SOURCE_POPULAR: _ClassVar[RecommendationSource]
+    RECOMMENDATION_SOURCE_TRENDING: _ClassVar[RecommendationSource]
 
 class DegradedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -25,21 +26,28 @@ class DegradedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEGRADED_REASON_MODEL_UNAVAILABLE: _ClassVar[DegradedReason]
     DEGRADED_REASON_INDEX_UNAVAILABLE: _ClassVar[DegradedReason]
     DEGRADED_REASON_TEXT_ENCODER_UNAVAILABLE: _ClassVar[DegradedReason]
+    DEGRADED_REASON_BEHAVIOR_UNAVAILABLE: _ClassVar[DegradedReason]
+    DEGRADED_REASON_INTENT_UNAVAILABLE: _ClassVar[DegradedReason]
 RECOMMENDATION_SOURCE_UNSPECIFIED: RecommendationSource
 RECOMMENDATION_SOURCE_PERSONALIZED: RecommendationSource
 RECOMMENDATION_SOURCE_POPULAR: RecommendationSource
+RECOMMENDATION_SOURCE_TRENDING: RecommendationSource
 DEGRADED_REASON_UNSPECIFIED: DegradedReason
 DEGRADED_REASON_MODEL_UNAVAILABLE: DegradedReason
 DEGRADED_REASON_INDEX_UNAVAILABLE: DegradedReason
 DEGRADED_REASON_TEXT_ENCODER_UNAVAILABLE: DegradedReason
+DEGRADED_REASON_BEHAVIOR_UNAVAILABLE: DegradedReason
+DEGRADED_REASON_INTENT_UNAVAILABLE: DegradedReason
 
 class PredictIntentRequest(_message.Message):
-    __slots__ = ("visitor", "recent_events")
+    __slots__ = ("visitor", "recent_events", "consistency_token")
     VISITOR_FIELD_NUMBER: _ClassVar[int]
     RECENT_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     visitor: _user_event_pb2.Visitor
     recent_events: _containers.RepeatedCompositeFieldContainer[_user_event_pb2.UserEvent]
-    def __init__(self, visitor: _Optional[_Union[_user_event_pb2.Visitor, _Mapping]] = ..., recent_events: _Optional[_Iterable[_Union[_user_event_pb2.UserEvent, _Mapping]]] = ...) -> None: ...
+    consistency_token: str
+    def __init__(self, visitor: _Optional[_Union[_user_event_pb2.Visitor, _Mapping]] = ..., recent_events: _Optional[_Iterable[_Union[_user_event_pb2.UserEvent, _Mapping]]] = ..., consistency_token: _Optional[str] = ...) -> None: ...
 
 class PredictIntentResponse(_message.Message):
     __slots__ = ("next_actions", "purchases", "expected_time_to_purchase", "expected_quantity", "model", "attribution_token", "degraded_reasons", "visit_purchase_probability")
@@ -62,20 +70,22 @@ class PredictIntentResponse(_message.Message):
     def __init__(self, next_actions: _Optional[_Iterable[_Union[NextActionPrediction, _Mapping]]] = ..., purchases: _Optional[_Iterable[_Union[PurchasePrediction, _Mapping]]] = ..., expected_time_to_purchase: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., expected_quantity: _Optional[float] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., attribution_token: _Optional[str] = ..., degraded_reasons: _Optional[_Iterable[_Union[DegradedReason, str]]] = ..., visit_purchase_probability: _Optional[float] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("visitor", "recent_events", "placement", "page_size", "filter", "view")
+    __slots__ = ("visitor", "recent_events", "placement", "page_size", "filter", "view", "consistency_token")
     VISITOR_FIELD_NUMBER: _ClassVar[int]
     RECENT_EVENTS_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     visitor: _user_event_pb2.Visitor
     recent_events: _containers.RepeatedCompositeFieldContainer[_user_event_pb2.UserEvent]
     placement: str
     page_size: int
     filter: ProductFilter
     view: _product_pb2.ProductView
-    def __init__(self, visitor: _Optional[_Union[_user_event_pb2.Visitor, _Mapping]] = ..., recent_events: _Optional[_Iterable[_Union[_user_event_pb2.UserEvent, _Mapping]]] = ..., placement: _Optional[str] = ..., page_size: _Optional[int] = ..., filter: _Optional[_Union[ProductFilter, _Mapping]] = ..., view: _Optional[_Union[_product_pb2.ProductView, str]] = ...) -> None: ...
+    consistency_token: str
+    def __init__(self, visitor: _Optional[_Union[_user_event_pb2.Visitor, _Mapping]] = ..., recent_events: _Optional[_Iterable[_Union[_user_event_pb2.UserEvent, _Mapping]]] = ..., placement: _Optional[str] = ..., page_size: _Optional[int] = ..., filter: _Optional[_Union[ProductFilter, _Mapping]] = ..., view: _Optional[_Union[_product_pb2.ProductView, str]] = ..., consistency_token: _Optional[str] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
     __slots__ = ("recommendations", "model", "attribution_token", "degraded_reasons")
@@ -88,6 +98,28 @@ class RecommendResponse(_message.Message):
     attribution_token: str
     degraded_reasons: _containers.RepeatedScalarFieldContainer[DegradedReason]
     def __init__(self, recommendations: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., attribution_token: _Optional[str] = ..., degraded_reasons: _Optional[_Iterable[_Union[DegradedReason, str]]] = ...) -> None: ...
+
+class StreamIntentsRequest(_message.Message):
+    __slots__ = ("visitor", "events", "consistency_token")
+    VISITOR_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    visitor: _user_event_pb2.Visitor
+    events: _containers.RepeatedCompositeFieldContainer[_user_event_pb2.UserEvent]
+    consistency_token: str
+    def __init__(self, visitor: _Optional[_Union[_user_event_pb2.Visitor, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_user_event_pb2.UserEvent, _Mapping]]] = ..., consistency_token: _Optional[str] = ...) -> None: ...
+
+class StreamIntentsResponse(_message.Message):
+    __slots__ = ("intent", "recorded_count", "consistency_token", "degraded_reasons")
+    INTENT_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_REASONS_FIELD_NUMBER: _ClassVar[int]
+    intent: PredictIntentResponse
+    recorded_count: int
+    consistency_token: str
+    degraded_reasons: _containers.RepeatedScalarFieldContainer[DegradedReason]
+    def __init__(self, intent: _Optional[_Union[PredictIntentResponse, _Mapping]] = ..., recorded_count: _Optional[int] = ..., consistency_token: _Optional[str] = ..., degraded_reasons: _Optional[_Iterable[_Union[DegradedReason, str]]] = ...) -> None: ...
 
 class NextActionPrediction(_message.Message):
     __slots__ = ("action", "probability")

@@ -28,12 +28,12 @@ if _version_not_supported:
 class RecommendationServiceStub:
     """Predicts what a visitor means to do next, and what to show them.
 
-    Both RPCs read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
+    PredictIntent and Recommend read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
     NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
     them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
 
@@ -58,17 +58,22 @@ class RecommendationServiceStub:
                 request_serializer=shopintent_dot_v1_dot_recommendation__service__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=shopintent_dot_v1_dot_recommendation__service__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.StreamIntents = channel.stream_stream(
+                '/shopintent.v1.RecommendationService/StreamIntents',
+                request_serializer=shopintent_dot_v1_dot_recommendation__service__pb2.StreamIntentsRequest.SerializeToString,
+                response_deserializer=shopintent_dot_v1_dot_recommendation__service__pb2.StreamIntentsResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer:
     """Predicts what a visitor means to do next, and what to show them.
 
-    Both RPCs read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
+    PredictIntent and Recommend read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
     NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
     them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
 
@@ -100,6 +105,22 @@ class RecommendationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamIntents(self, request_iterator, context):
+        """Records events of one visitor as they come and answers each request with the visitor's intent: one call
+        for a visit.
+
+        Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. The
+        responses come in the order of the requests, one each; the next request is read when the response before
+        is sent, so that a client that does not read is not read from. Bad requests end the call, and nothing of
+        them is recorded. A call that breaks is resumed by a new one that sends again what was not answered: with
+        event ids nothing counts twice. The server ends a call without requests for 30 minutes, and when it shuts
+        down, with UNAVAILABLE; resume it then. An intent that can not be predicted is left out of the response,
+        whose `degraded_reasons` say why; the events are recorded all the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +134,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     request_deserializer=shopintent_dot_v1_dot_recommendation__service__pb2.RecommendRequest.FromString,
                     response_serializer=shopintent_dot_v1_dot_recommendation__service__pb2.RecommendResponse.SerializeToString,
             ),
+            'StreamIntents': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamIntents,
+                    request_deserializer=shopintent_dot_v1_dot_recommendation__service__pb2.StreamIntentsRequest.FromString,
+                    response_serializer=shopintent_dot_v1_dot_recommendation__service__pb2.StreamIntentsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'shopintent.v1.RecommendationService', rpc_method_handlers)
@@ -124,12 +150,12 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
 class RecommendationService:
     """Predicts what a visitor means to do next, and what to show them.
 
-    Both RPCs read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
+    PredictIntent and Recommend read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
     NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
     them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
 
@@ -182,6 +208,33 @@ class RecommendationService:
             '/shopintent.v1.RecommendationService/Recommend',
             shopintent_dot_v1_dot_recommendation__service__pb2.RecommendRequest.SerializeToString,
             shopintent_dot_v1_dot_recommendation__service__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamIntents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/shopintent.v1.RecommendationService/StreamIntents',
+            shopintent_dot_v1_dot_recommendation__service__pb2.StreamIntentsRequest.SerializeToString,
+            shopintent_dot_v1_dot_recommendation__service__pb2.StreamIntentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

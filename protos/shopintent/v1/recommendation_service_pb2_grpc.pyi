@@ -29,12 +29,12 @@ GRPC_VERSION: str
 class RecommendationServiceStub:
     """Predicts what a visitor means to do next, and what to show them.
 
-    Both RPCs read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
+    PredictIntent and Recommend read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
     NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
     them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
 
@@ -62,17 +62,29 @@ class RecommendationServiceStub:
     Falls back to products popular now, rather than fail, when the model or the index does not answer
     in time; `degraded_reasons` and `Recommendation.source` say so.
     """
+    StreamIntents: _grpc.StreamStreamMultiCallable[_recommendation_service_pb2.StreamIntentsRequest, _recommendation_service_pb2.StreamIntentsResponse]
+    """Records events of one visitor as they come and answers each request with the visitor's intent: one call
+    for a visit.
+
+    Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. The
+    responses come in the order of the requests, one each; the next request is read when the response before
+    is sent, so that a client that does not read is not read from. Bad requests end the call, and nothing of
+    them is recorded. A call that breaks is resumed by a new one that sends again what was not answered: with
+    event ids nothing counts twice. The server ends a call without requests for 30 minutes, and when it shuts
+    down, with UNAVAILABLE; resume it then. An intent that can not be predicted is left out of the response,
+    whose `degraded_reasons` say why; the events are recorded all the same.
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Predicts what a visitor means to do next, and what to show them.
 
-    Both RPCs read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
+    PredictIntent and Recommend read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
     NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
     them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
 
@@ -97,16 +109,28 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     Falls back to products popular now, rather than fail, when the model or the index does not answer
     in time; `degraded_reasons` and `Recommendation.source` say so.
     """
+    StreamIntents: _aio.StreamStreamMultiCallable[_recommendation_service_pb2.StreamIntentsRequest, _recommendation_service_pb2.StreamIntentsResponse]  # type: ignore[assignment]
+    """Records events of one visitor as they come and answers each request with the visitor's intent: one call
+    for a visit.
+
+    Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. The
+    responses come in the order of the requests, one each; the next request is read when the response before
+    is sent, so that a client that does not read is not read from. Bad requests end the call, and nothing of
+    them is recorded. A call that breaks is resumed by a new one that sends again what was not answered: with
+    event ids nothing counts twice. The server ends a call without requests for 30 minutes, and when it shuts
+    down, with UNAVAILABLE; resume it then. An intent that can not be predicted is left out of the response,
+    whose `degraded_reasons` say why; the events are recorded all the same.
+    """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Predicts what a visitor means to do next, and what to show them.
 
-    Both RPCs read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
+    PredictIntent and Recommend read the behavior of the visitor: the events tracked before (EventService.TrackEvents)
     followed by the `recent_events` of the request. A visitor without any behavior is a cold start and
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, both RPCs fail with UNAVAILABLE, and grpc.health.v1 says
+    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
     NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
     them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
 
@@ -140,6 +164,24 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         No side effects: `recent_events` are not recorded. Safe to retry on UNAVAILABLE.
         Falls back to products popular now, rather than fail, when the model or the index does not answer
         in time; `degraded_reasons` and `Recommendation.source` say so.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamIntents(
+        self,
+        request_iterator: _MaybeAsyncIterator[_recommendation_service_pb2.StreamIntentsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_recommendation_service_pb2.StreamIntentsResponse], _abc.AsyncIterator[_recommendation_service_pb2.StreamIntentsResponse]]:
+        """Records events of one visitor as they come and answers each request with the visitor's intent: one call
+        for a visit.
+
+        Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. The
+        responses come in the order of the requests, one each; the next request is read when the response before
+        is sent, so that a client that does not read is not read from. Bad requests end the call, and nothing of
+        them is recorded. A call that breaks is resumed by a new one that sends again what was not answered: with
+        event ids nothing counts twice. The server ends a call without requests for 30 minutes, and when it shuts
+        down, with UNAVAILABLE; resume it then. An intent that can not be predicted is left out of the response,
+        whose `degraded_reasons` say why; the events are recorded all the same.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshopintent/v1/user_event.proto\x12\rshopintent.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\tUserEvent\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\nevent_type\x18\x02 \x01(\x0e\x32\x18.shopintent.v1.EventTypeB\x04\xe2\x41\x01\x02\x12\x34\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x18\n\nproduct_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\x08quantity\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x0csearch_query\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x61ttribution_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x42\x0b\n\t_quantity\"=\n\x07Visitor\x12\x18\n\nvisitor_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nsession_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01*\xe8\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45VENT_TYPE_VIEW_PRODUCT\x10\x01\x12\x1c\n\x18\x45VENT_TYPE_VIEW_CATEGORY\x10\x02\x12\x15\n\x11\x45VENT_TYPE_SEARCH\x10\x03\x12\x17\n\x13\x45VENT_TYPE_FAVORITE\x10\x04\x12\x1a\n\x16\x45VENT_TYPE_ADD_TO_CART\x10\x05\x12\x1f\n\x1b\x45VENT_TYPE_REMOVE_FROM_CART\x10\x06\x12\x17\n\x13\x45VENT_TYPE_PURCHASE\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshopintent/v1/user_event.proto\x12\rshopintent.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x02\n\tUserEvent\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\nevent_type\x18\x02 \x01(\x0e\x32\x18.shopintent.v1.EventTypeB\x04\xe2\x41\x01\x02\x12\x34\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x18\n\nproduct_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\x08quantity\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x0csearch_query\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x61ttribution_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11shown_product_ids\x18\t \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x65xperiment_ids\x18\n \x03(\tB\x04\xe2\x41\x01\x01\x42\x0b\n\t_quantity\"T\n\x07Visitor\x12\x18\n\nvisitor_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nsession_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07user_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01*\x83\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45VENT_TYPE_VIEW_PRODUCT\x10\x01\x12\x1c\n\x18\x45VENT_TYPE_VIEW_CATEGORY\x10\x02\x12\x15\n\x11\x45VENT_TYPE_SEARCH\x10\x03\x12\x17\n\x13\x45VENT_TYPE_FAVORITE\x10\x04\x12\x1a\n\x16\x45VENT_TYPE_ADD_TO_CART\x10\x05\x12\x1f\n\x1b\x45VENT_TYPE_REMOVE_FROM_CART\x10\x06\x12\x17\n\x13\x45VENT_TYPE_PURCHASE\x10\x07\x12\x19\n\x15\x45VENT_TYPE_IMPRESSION\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,14 +49,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USEREVENT'].fields_by_name['category']._serialized_options = b'\342A\001\001'
   _globals['_USEREVENT'].fields_by_name['attribution_token']._loaded_options = None
   _globals['_USEREVENT'].fields_by_name['attribution_token']._serialized_options = b'\342A\001\001'
+  _globals['_USEREVENT'].fields_by_name['shown_product_ids']._loaded_options = None
+  _globals['_USEREVENT'].fields_by_name['shown_product_ids']._serialized_options = b'\342A\001\001'
+  _globals['_USEREVENT'].fields_by_name['experiment_ids']._loaded_options = None
+  _globals['_USEREVENT'].fields_by_name['experiment_ids']._serialized_options = b'\342A\001\001'
   _globals['_VISITOR'].fields_by_name['visitor_id']._loaded_options = None
   _globals['_VISITOR'].fields_by_name['visitor_id']._serialized_options = b'\342A\001\001'
   _globals['_VISITOR'].fields_by_name['session_id']._loaded_options = None
   _globals['_VISITOR'].fields_by_name['session_id']._serialized_options = b'\342A\001\001'
-  _globals['_EVENTTYPE']._serialized_start=476
-  _globals['_EVENTTYPE']._serialized_end=708
+  _globals['_VISITOR'].fields_by_name['user_id']._loaded_options = None
+  _globals['_VISITOR'].fields_by_name['user_id']._serialized_options = b'\342A\001\001'
+  _globals['_EVENTTYPE']._serialized_start=562
+  _globals['_EVENTTYPE']._serialized_end=821
   _globals['_USEREVENT']._serialized_start=116
-  _globals['_USEREVENT']._serialized_end=410
-  _globals['_VISITOR']._serialized_start=412
-  _globals['_VISITOR']._serialized_end=473
+  _globals['_USEREVENT']._serialized_end=473
+  _globals['_VISITOR']._serialized_start=475
+  _globals['_VISITOR']._serialized_end=559
 # @@protoc_insertion_point(module_scope)
