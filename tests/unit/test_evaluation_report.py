@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.evaluation.presentation import METRICS, color_of, metric_of, number, ordered
 from shopintent.trainer.evaluation.purchase import (
     PurchaseCurves,
@@ -23,7 +24,6 @@ from shopintent.trainer.evaluation.purchase import (
     purchase_rows,
 )
 from shopintent.trainer.evaluation.report import console_tables, write_report
-from shopintent.trainer.evaluation.rows import Row
 from shopintent.trainer.evaluation.sections import Report, headlines, sections
 from shopintent.trainer.evaluation.tables import Cell, Column, difference_cell, model_table
 
@@ -50,8 +50,8 @@ def purchases() -> tuple[Samples, Purchases]:
     return samples, Purchases(("session", "24h"), labels, np.ones((N, 2), bool))
 
 
-def ranked(model: str, value: float, **changes: object) -> Row:
-    row = Row(
+def ranked(model: str, value: float, **changes: object) -> MetricRow:
+    row = MetricRow(
         model=model, metric="ndcg", value=value, ci=(value - 0.01, value + 0.01), split="time",
         seen_filter=True, k=10, samples=500,
     )  # fmt: skip
@@ -79,8 +79,10 @@ def report(curves: list[PurchaseCurves]) -> Report:
         ]
     rows += [ranked("shopintent", 0.01, metric="ndcg_minus_item-knn")]
     rows += [ranked(model, 0.4, metric="coverage", ci=None) for model in ("shopintent", "item-knn")]
-    rows += [Row(model="shopintent", metric="quantity_mae", value=2.5, split="time", samples=9)]
-    rows += [Row(model="shopintent", metric="unheard_of", value=0.123456, split="time")]
+    rows += [
+        MetricRow(model="shopintent", metric="quantity_mae", value=2.5, split="time", samples=9)
+    ]
+    rows += [MetricRow(model="shopintent", metric="unheard_of", value=0.123456, split="time")]
     history = [
         {"epoch": n, "train_product": 3.0 - n, "validation_product": 3.5 - n} for n in (0, 1)
     ]
@@ -194,7 +196,7 @@ def test_the_best_of_a_column_is_marked_and_several_seeds_are_one_mean() -> None
 def test_best_is_what_the_metric_calls_better(
     metric: str, values: dict[str, float], best: set[str]
 ) -> None:
-    rows = [Row(model=m, metric=metric, value=v, split="time") for m, v in values.items()]
+    rows = [MetricRow(model=m, metric=metric, value=v, split="time") for m, v in values.items()]
     table = model_table(rows, [(Column("x"), metric, lambda row: True)], title="t")
     assert table is not None
     assert {name for name, cells in table.lines if cells[0].mark == "best"} == best
@@ -213,7 +215,9 @@ def test_best_is_what_the_metric_calls_better(
 def test_a_difference_is_called_above_or_below_only_where_its_interval_leaves_out_0(
     metric: str, value: float, ci: tuple[float, float], mark: str, word: str
 ) -> None:
-    row = Row(model="shopintent", metric=f"{metric}_minus_x", value=value, ci=ci, split="time")
+    row = MetricRow(
+        model="shopintent", metric=f"{metric}_minus_x", value=value, ci=ci, split="time"
+    )
     cell = difference_cell([row], metric_of(metric))
     assert cell.mark == mark
     assert ("above" in cell.note or "BELOW" in cell.note) == bool(word)
@@ -230,7 +234,7 @@ def test_several_seeds_are_above_only_where_all_their_intervals_are() -> None:
 
 
 def test_a_difference_without_an_interval_is_too_little_to_tell() -> None:
-    row = Row(model="shopintent", metric="pr_auc_minus_x", value=0.5, split="time")
+    row = MetricRow(model="shopintent", metric="pr_auc_minus_x", value=0.5, split="time")
     assert difference_cell([row], metric_of("pr_auc")) == Cell("+0.5000", "too few to tell", "")
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shopintent.artifacts.metrics import failed_gates
+from shopintent.artifacts.metrics import MetricRow, failed_gates
 from shopintent.trainer.code_version import commit_of, git
-from shopintent.trainer.evaluation.rows import Row, write_metrics
+from shopintent.trainer.evaluation.rows import write_metrics
 from shopintent.trainer.gates import FOLDER, GATES, calibration_of, measured
 from shopintent.trainer.publish import PublishError, gated
 from shopintent.trainer.run import HEADS, WEIGHTS, Run, RunError, weights_digest
@@ -20,9 +20,9 @@ from support.trained import Trained
 pytestmark = pytest.mark.releases
 
 
-def row(metric: str, value: float, **more: object) -> Row:
+def row(metric: str, value: float, **more: object) -> MetricRow:
     known = {"model": "shopintent", "split": "time", "ci": (value - 0.01, value + 0.01), "seed": 7}
-    return Row(metric=metric, value=value, **{**known, **more})  # type: ignore[arg-type]
+    return MetricRow(metric=metric, value=value, **{**known, **more})  # type: ignore[arg-type]
 
 
 GOOD = [
@@ -47,7 +47,7 @@ def run(trained: Trained, tmp_path: Path) -> Run:
     return replace(trained.run, folder=tmp_path)
 
 
-def evaluated(run: Run, rows: list[Row]) -> None:
+def evaluated(run: Run, rows: list[MetricRow]) -> None:
     write_metrics(run.folder / FOLDER, {"run": weights_digest(run.folder)}, rows)
 
 

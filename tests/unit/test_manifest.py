@@ -24,7 +24,7 @@ MANIFEST = replace(
             model="shopintent", metric="ece", value=0.01, ci=(0.0, 0.02), split="time",
             horizon="session", seed=7, samples=100, gate=Gate(at_most=0.02),
         ),
-        MetricRow(model="shopintent", metric="ndcg", value=0.3, split="time", k=10, prefix=3),
+        MetricRow(model="shopintent", metric="ndcg", value=0.3, split="time", k=10, prefix="3"),
     ),
     forced="the log is short",
     files=(ReleaseFile("releases/r1/products.jsonl", 12, "a" * 64),),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, log_loss
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.evaluation.purchase import (
     CURVE_POINTS,
     Purchases,
@@ -15,7 +16,6 @@ from shopintent.trainer.evaluation.purchase import (
     purchase_curves,
     purchase_rows,
 )
-from shopintent.trainer.evaluation.rows import Row
 
 RNG = np.random.default_rng(0)
 N = 900
@@ -39,7 +39,7 @@ MODELS = [
 ]
 
 
-def found(rows: list[Row], **wanted: object) -> Row:
+def found(rows: list[MetricRow], **wanted: object) -> MetricRow:
     """Returns the only row that is as wanted; prefix and slice are "all" unless told."""
     wanted = {"prefix": "all", "slice": "all", **wanted}
     (row,) = [
@@ -49,11 +49,11 @@ def found(rows: list[Row], **wanted: object) -> Row:
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Row]:
+def rows() -> list[MetricRow]:
     return purchase_rows(SAMPLES, PURCHASES, MODELS)
 
 
-def test_every_prefix_and_slice_is_judged_on_its_own_samples(rows: list[Row]) -> None:
+def test_every_prefix_and_slice_is_judged_on_its_own_samples(rows: list[MetricRow]) -> None:
     labels = PURCHASES.labels[:, 0]
     groups = {
         ("all", "all"): np.ones(N, bool),
@@ -70,17 +70,17 @@ def test_every_prefix_and_slice_is_judged_on_its_own_samples(rows: list[Row]) ->
     assert not [row for row in rows if row.slice == "nobody"]
 
 
-def test_only_samples_whose_label_is_known_are_judged(rows: list[Row]) -> None:
+def test_only_samples_whose_label_is_known_are_judged(rows: list[MetricRow]) -> None:
     row = found(rows, model="constant", metric="base_rate", horizon="24h")
     assert row.samples == 600
     assert row.value == pytest.approx(PURCHASES.labels[:600, 1].mean())
 
 
-def test_a_model_without_a_horizon_has_no_rows_of_it(rows: list[Row]) -> None:
+def test_a_model_without_a_horizon_has_no_rows_of_it(rows: list[MetricRow]) -> None:
     assert not [row for row in rows if row.model == "logistic" and row.horizon == "24h"]
 
 
-def test_ours_is_compared_with_every_baseline_on_the_same_resamples(rows: list[Row]) -> None:
+def test_ours_is_compared_with_every_baseline_on_the_same_resamples(rows: list[MetricRow]) -> None:
     above = found(rows, metric="pr_auc_minus_constant", horizon="session")
     assert above.model == "shopintent"
     assert above.ci is not None
@@ -92,7 +92,7 @@ def test_ours_is_compared_with_every_baseline_on_the_same_resamples(rows: list[R
     assert better.value < 0
 
 
-def test_rows_of_ours_carry_the_seed_of_the_run(rows: list[Row]) -> None:
+def test_rows_of_ours_carry_the_seed_of_the_run(rows: list[MetricRow]) -> None:
     assert {row.seed for row in rows if row.model == "shopintent"} == {5}
     assert {row.seed for row in rows if row.model == "constant"} == {None}
 

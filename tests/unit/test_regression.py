@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.evaluation.purchase import Samples
 from shopintent.trainer.evaluation.regression import (
     Expected,
@@ -13,7 +14,6 @@ from shopintent.trainer.evaluation.regression import (
     of_errors,
     order_rows,
 )
-from shopintent.trainer.evaluation.rows import Row
 from shopintent.trainer.prefixes import Prefixes, visit_prefixes
 from shopintent.trainer.sequences import Sequences
 from support.learning import BUY, GAP_S, VIEW, Did, sequences_of
@@ -56,7 +56,7 @@ def sequences() -> Sequences:
     )
 
 
-def rows_of_ours(sequences: Sequences, ours: list[Expected], judged: Prefixes) -> list[Row]:
+def rows_of_ours(sequences: Sequences, ours: list[Expected], judged: Prefixes) -> list[MetricRow]:
     samples = Samples("time", judged.lengths, judged.shoppers, {})
     return order_rows(
         samples,
@@ -70,7 +70,7 @@ def rows_of_ours(sequences: Sequences, ours: list[Expected], judged: Prefixes) -
     )
 
 
-def value(rows: list[Row], model: str, metric: str) -> float:
+def value(rows: list[MetricRow], model: str, metric: str) -> float:
     (found,) = (
         row for row in rows if (row.model, row.metric, row.prefix) == (model, metric, "all")
     )

@@ -83,7 +83,7 @@ def test_a_higher_loss_is_worse() -> None:
         {"metric": "brier"},
         {"horizon": "7d"},
         {"split": "leave-one-out"},
-        {"prefix": 3},
+        {"prefix": "3"},
         {"model": "logistic"},
     ],
 )

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from shopintent.trainer.evaluation.rows import Row, horizon_name, write_metrics
+from shopintent.artifacts.metrics import MetricRow
+from shopintent.trainer.evaluation.rows import horizon_name, write_metrics
 
-ROW = Row(model="shopintent", metric="pr_auc", value=0.25, ci=(0.2, 0.3), split="time")
+ROW = MetricRow(model="shopintent", metric="pr_auc", value=0.25, ci=(0.2, 0.3), split="time")
 
 
 def test_the_file_holds_the_protocol_and_every_row(tmp_path: Path) -> None:
-    ranked = Row(
+    ranked = MetricRow(
         model="popular", metric="hr", value=0.5, split="leave-one-out", seen_filter=True, k=10,
         seed=7, slice="cold-products", samples=12,
     )  # fmt: skip
@@ -36,7 +37,7 @@ def test_the_file_holds_the_protocol_and_every_row(tmp_path: Path) -> None:
 
 
 def test_a_prefix_of_some_events_is_a_number_in_the_file() -> None:
-    row = Row(model="m", metric="ece", value=0.0, split="time", prefix="10", horizon="24h")
+    row = MetricRow(model="m", metric="ece", value=0.0, split="time", prefix="10", horizon="24h")
     assert row.as_json()["prefix"] == 10
     assert ROW.as_json()["prefix"] == "all"
 
@@ -50,9 +51,9 @@ def test_nothing_but_the_file_is_left_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_number_that_json_has_not_is_refused_by_name(number: float) -> None:
     with pytest.raises(ValueError, match="pr_auc of shopintent"):
-        Row(model="shopintent", metric="pr_auc", value=number, split="time")
+        MetricRow(model="shopintent", metric="pr_auc", value=number, split="time")
     with pytest.raises(ValueError, match="pr_auc of shopintent"):
-        Row(model="shopintent", metric="pr_auc", value=0.5, ci=(0.1, number), split="time")
+        MetricRow(model="shopintent", metric="pr_auc", value=0.5, ci=(0.1, number), split="time")
 
 
 @pytest.mark.parametrize(

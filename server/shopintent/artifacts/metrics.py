@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+ALL = "all"
 
 MARGINS: Mapping[str, float] = {
     "ndcg": -0.05,
@@ -30,22 +33,42 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRow:
-    """One row of metrics.json, with the gate it has to pass, if any."""
+    """One number of an evaluation, by what protocol it was measured, and the gate it has to pass,
+    if any; what does not apply to it is None."""
 
     model: str
+    """Ours begin with "shopintent"."""
     metric: str
     value: float
     ci: tuple[float, float] | None = None
-    """The 95 % interval."""
+    """The 95 % bootstrap confidence interval."""
     split: str
+    """"leave-one-out" or "time"."""
     seen_filter: bool | None = None
+    """Whether products of the shopper's history were kept out of the ranking."""
     k: int | None = None
-    prefix: str | int = "all"
+    """The cut-off of a ranking."""
+    prefix: str = ALL
+    """How many events of the visit are known, or "all" lengths."""
     horizon: str | None = None
+    """"session", "1h", "24h" or "7d"."""
     seed: int | None = None
-    slice: str = "all"
+    slice: str = ALL
+    """"cold-shoppers", "warm-shoppers", "cold-products" and the like, or "all"."""
     samples: int | None = None
     gate: Gate | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when a number is not finite: JSON has none such."""
+        if not all(map(math.isfinite, (self.value, *(self.ci or ())))):
+            raise ValueError(f"{self.metric} of {self.model} is not a finite number: {self}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the row as metrics.json holds it: without a gate, a prefix of k as a number."""
+        prefix: str | int = int(self.prefix) if self.prefix.isdecimal() else self.prefix
+        fields = asdict(self) | {"prefix": prefix}
+        del fields["gate"]
+        return fields
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> MetricRow:
@@ -54,6 +77,7 @@ class MetricRow:
         given = {
             **values,
             "ci": None if ci is None else (float(ci[0]), float(ci[1])),
+            "prefix": str(values.get("prefix", ALL)),
             "gate": None if gate is None else Gate(**gate),
         }
         return cls(**given)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from shopintent.artifacts.manifest import Calibration
-from shopintent.artifacts.metrics import Gate, MetricRow
+from shopintent.artifacts.metrics import ALL, Gate, MetricRow
 from shopintent.trainer.evaluation.comparison import OURS
-from shopintent.trainer.evaluation.rows import ALL, FORMAT_VERSION, METRICS_FILE
+from shopintent.trainer.evaluation.rows import FORMAT_VERSION, METRICS_FILE
 from shopintent.trainer.run import Run, weights_digest
 
 FOLDER = "evaluation"

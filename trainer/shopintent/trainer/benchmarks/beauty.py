@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.benchmarks.next_product import (
     baselines,
     last_product_task,
@@ -25,7 +26,6 @@ from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.evaluation.baselines.rectools import RecToolsConfig, fit_rectools
 from shopintent.trainer.evaluation.next_product import TIE_ORDER, NextProductTask, Scorer
 from shopintent.trainer.evaluation.ranking import ProductContent, ranking_rows
-from shopintent.trainer.evaluation.rows import Row
 from shopintent.trainer.evaluation.sections import Report
 from shopintent.trainer.fit_network import FittedNetwork, fit_network
 from shopintent.trainer.peers.process import PeersError
@@ -115,7 +115,7 @@ def judge(
     folder: Path,
     config: BeautyConfig,
     on_progress: Progress,
-) -> tuple[list[Row], dict[str, Any]]:
+) -> tuple[list[MetricRow], dict[str, Any]]:
     """Returns the rows of one split, with and without the seen-filter, and notes on the fits."""
     fits = [
         fit_network(dataset, split, own, folder / f"{split.name}-{own.seed}", on_progress)
@@ -138,7 +138,7 @@ def judge(
 
 def judge_withheld(
     dataset: Dataset, folder: Path, config: BeautyConfig, on_progress: Progress
-) -> tuple[list[Row], dict[str, Any]]:
+) -> tuple[list[MetricRow], dict[str, Any]]:
     """Returns the rows of products that no training knew, and notes on the fits."""
     split, seed = LeaveOneOut(), config.seeds[0]
     ids = dataset.product_table().select("product_id").collect()["product_id"]
@@ -176,7 +176,7 @@ def judged(
     scorers: Sequence[tuple[Scorer, int | None]],
     inputs: Inputs,
     on_progress: Progress,
-) -> list[Row]:
+) -> list[MetricRow]:
     """Returns the rows of all scorers, with and without the seen-filter."""
     content = ProductContent(inputs.text_embeddings, np.zeros(task.n_products, np.int64))
     rows = []

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.benchmarks.beauty import prepare_beauty
 from shopintent.trainer.benchmarks.own_engine import begin, task_of
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.evaluation.rows import Row
 from shopintent.trainer.peers.exchange import EngineConfig, Task
 from shopintent.trainer.peers.process import Worker, peers_python, started
 from shopintent.trainer.splits import LeaveOneOut
@@ -89,7 +89,7 @@ class SpeedResult:
     """What `run_speed` measured."""
 
     protocol: dict[str, Any]
-    rows: list[Row]
+    rows: list[MetricRow]
 
 
 def run_speed(folder: Path, config: SpeedConfig, on_progress: Progress) -> SpeedResult:
@@ -136,7 +136,7 @@ def take_turns(
     return turns
 
 
-def rows_of(turns: dict[str, list[Turn]], epoch_targets: int, seed: int) -> list[Row]:
+def rows_of(turns: dict[str, list[Turn]], epoch_targets: int, seed: int) -> list[MetricRow]:
     """Returns the rows of all systems. The first turn warms up and tells nothing of the speed."""
     within_reach = min(max(turn.ndcg for turn in own) for own in turns.values())
     rows = []
@@ -152,7 +152,7 @@ def rows_of(turns: dict[str, list[Turn]], epoch_targets: int, seed: int) -> list
             "ndcg_within_reach": within_reach,
         }
         rows += [
-            Row(
+            MetricRow(
                 model=model,
                 metric=metric,
                 value=value,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.benchmarks.sources import source
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data import load_mapping, prepare
@@ -17,7 +18,6 @@ from shopintent.trainer.evaluation.baselines.expectation import NAME, fit_lightg
 from shopintent.trainer.evaluation.bootstrap import describe
 from shopintent.trainer.evaluation.purchase import Samples
 from shopintent.trainer.evaluation.regression import Expected, order_rows, truths
-from shopintent.trainer.evaluation.rows import Row
 from shopintent.trainer.evaluation.sections import Report
 from shopintent.trainer.export import ServedIntent
 from shopintent.trainer.predict import head_inputs, predict
@@ -121,7 +121,7 @@ def boosted(
 
 def rows_of(
     run: Run, dataset: Dataset, sequences: Sequences, judged: Prefixes, said: list[Expected]
-) -> list[Row]:
+) -> list[MetricRow]:
     """Returns the errors of models and of guesses, of all customers and of new and old ones."""
     cut = run.info.cut_time
     cold = sequences.event_times[sequences.offsets[judged.shoppers]] >= cut

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.evaluation.bootstrap import Estimate
-from shopintent.trainer.evaluation.rows import Row
 
 OURS = "shopintent"
 MINUS = "_minus_"
@@ -27,10 +27,10 @@ def is_ours(model: str) -> bool:
     return model.startswith(OURS)
 
 
-def rows_of(judged: Iterable[Judged], **protocol: Any) -> list[Row]:
+def rows_of(judged: Iterable[Judged], **protocol: Any) -> list[MetricRow]:
     """Returns a row of every metric of every fit."""
     return [
-        Row(
+        MetricRow(
             model=each.model, metric=metric, value=estimate.value, ci=estimate.ci, seed=each.seed,
             **protocol,
         )
@@ -41,7 +41,7 @@ def rows_of(judged: Iterable[Judged], **protocol: Any) -> list[Row]:
 
 def difference_rows(
     judged: Sequence[Judged], metrics: tuple[str, ...], **protocol: Any
-) -> list[Row]:
+) -> list[MetricRow]:
     """Returns ours minus each baseline, as metrics named "<metric>_minus_<baseline>".
 
     A baseline of several seeds is compared by the fit of our seed, if there is one.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shopintent.artifacts import signature
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.behavior import Product
 from shopintent.trainer.ablation import ablate
 from shopintent.trainer.data.prepared import Dataset
@@ -39,7 +40,7 @@ from shopintent.trainer.evaluation.purchase import (
 )
 from shopintent.trainer.evaluation.ranking import ProductContent, ranking_rows
 from shopintent.trainer.evaluation.regression import Expected, order_rows
-from shopintent.trainer.evaluation.rows import Row, horizon_name
+from shopintent.trainer.evaluation.rows import horizon_name
 from shopintent.trainer.evaluation.sections import Report
 from shopintent.trainer.export import ServedIntent
 from shopintent.trainer.predict import Predictions, ask, embed_products, predict
@@ -255,7 +256,7 @@ def action_answers(held_out: HeldOut) -> list[Said]:
     ]
 
 
-def expectation_rows(held_out: HeldOut, dataset: Dataset) -> list[Row]:
+def expectation_rows(held_out: HeldOut, dataset: Dataset) -> list[MetricRow]:
     """Returns how far off the expected time to purchase and quantity are."""
     answers, heads = held_out.predictions, held_out.run.heads
     said = heads.answers
@@ -281,7 +282,7 @@ def expectation_rows(held_out: HeldOut, dataset: Dataset) -> list[Row]:
 class RankedProducts:
     """Rows of next products, and how they were ranked."""
 
-    rows: list[Row]
+    rows: list[MetricRow]
     notes: dict[str, Any]
 
 

@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from shopintent.artifacts.metrics import ALL, MetricRow
 from shopintent.trainer.evaluation.comparison import MINUS, is_ours
 from shopintent.trainer.evaluation.presentation import color_of, metric_of, ordered
 from shopintent.trainer.evaluation.purchase import ModelCurve, PurchaseCurves
-from shopintent.trainer.evaluation.rows import ALL, Row
 
 STYLE: Any = {  # matplotlib types keys as literals
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold",
@@ -160,7 +160,7 @@ def roc_and_histogram(whole: PurchaseCurves) -> Plot:
         return drawn(figure, "ROC curves, and how often each probability is predicted")
 
 
-def differences(rows: Sequence[Row], metric: str) -> Plot | None:
+def differences(rows: Sequence[MetricRow], metric: str) -> Plot | None:
     """Draws ours minus each baseline with intervals, by prefix; None if there is nothing to."""
     about = [row for row in rows if row.metric.startswith(f"{metric}{MINUS}") and row.ci]
     main = ordered(row.model for row in about)[:1]
@@ -197,16 +197,16 @@ def prefix_label(prefix: str) -> str:
     return "all prefixes" if prefix == ALL else f"{prefix} event{'s' * (prefix != '1')}"
 
 
-def first_seed(rows: Sequence[Row]) -> list[Row]:
+def first_seed(rows: Sequence[MetricRow]) -> list[MetricRow]:
     """Returns one row of every model, metric and group: that of its first seed."""
-    kept: dict[tuple[Any, ...], Row] = {}
+    kept: dict[tuple[Any, ...], MetricRow] = {}
     for row in rows:
         key = (row.model, row.metric, row.k, row.prefix, row.horizon, row.slice, row.split)
         kept.setdefault((*key, row.seen_filter), row)
     return list(kept.values())
 
 
-def found_at_k(rows: Sequence[Row]) -> Plot | None:
+def found_at_k(rows: Sequence[MetricRow]) -> Plot | None:
     """Draws HR, NDCG and MRR at every k, with intervals; None if there are none."""
     names = [name for name in ("hr", "ndcg", "mrr") if any(row.metric == name for row in rows)]
     if not names:
@@ -236,7 +236,7 @@ def found_at_k(rows: Sequence[Row]) -> Plot | None:
         return drawn(figure, "Hit rate, NDCG and MRR at every cut-off k, with 95 % intervals")
 
 
-def by_k(rows: Sequence[Row]) -> dict[int, tuple[float, float, float]]:
+def by_k(rows: Sequence[MetricRow]) -> dict[int, tuple[float, float, float]]:
     """Returns value and bounds at every k; of several seeds, mean and range."""
     found = {}
     for k in sorted({row.k for row in rows if row.k is not None}):
@@ -249,7 +249,7 @@ def by_k(rows: Sequence[Row]) -> dict[int, tuple[float, float, float]]:
     return found
 
 
-def list_character(rows: Sequence[Row]) -> Plot | None:
+def list_character(rows: Sequence[MetricRow]) -> Plot | None:
     """Draws coverage, popularity and diversity of the lists at 10, a bar a model."""
     about = [row for row in rows if row.metric in LISTS and row.k == 10]
     names = [name for name in LISTS if any(row.metric == name for row in about)]

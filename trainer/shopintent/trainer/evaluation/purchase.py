@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from shopintent.artifacts.metrics import ALL, MetricRow
 from shopintent.trainer.data.progress import Progress, silent
 from shopintent.trainer.evaluation.bootstrap import Estimate, bootstrap
 from shopintent.trainer.evaluation.comparison import Judged, difference_rows, rows_of
 from shopintent.trainer.evaluation.metrics import of_actions, of_probabilities, reliability
-from shopintent.trainer.evaluation.rows import ALL, Row
 
 Floats = NDArray[np.floating[Any]]
 Group = tuple[str, str, NDArray[np.bool_]]
@@ -96,7 +96,7 @@ def purchase_rows(
     purchases: Purchases,
     said: Sequence[Said],
     on_progress: Progress = silent,
-) -> list[Row]:
+) -> list[MetricRow]:
     """Returns the rows of every model; one that says nothing of a horizon has no rows of it."""
     rows = []
     for column, horizon in enumerate(purchases.horizons):
@@ -136,7 +136,9 @@ def speaking(said: Sequence[Said], column: int) -> list[Said]:
     return [each for each in said if not np.isnan(each.probabilities[:, column]).any()]
 
 
-def action_rows(samples: Samples, actions: NDArray[np.int64], said: Sequence[Said]) -> list[Row]:
+def action_rows(
+    samples: Samples, actions: NDArray[np.int64], said: Sequence[Said]
+) -> list[MetricRow]:
     """Returns the rows of every model; actions [N] are those that came, -1 where unknown."""
     known = actions >= 0
     if not known.any():

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shopintent.artifacts.metrics import ALL, MetricRow
 from shopintent.trainer.evaluation.bootstrap import Estimate, bootstrap
 from shopintent.trainer.evaluation.comparison import Judged, difference_rows, rows_of
 from shopintent.trainer.evaluation.metrics import of_means, of_ranks
 from shopintent.trainer.evaluation.next_product import KS, NextProductTask, Ranking
-from shopintent.trainer.evaluation.rows import ALL, Row
 
 LIST_K = 10
 """The length of the lists that popularity, novelty and diversity are told of."""
@@ -57,7 +57,7 @@ class ProductContent:
 
 def ranking_rows(
     task: NextProductTask, rankings: Sequence[Ranking], content: ProductContent
-) -> list[Row]:
+) -> list[MetricRow]:
     """Returns the rows of models that ranked the same task with the same filter."""
     rows = []
     for name, group in {ALL: np.ones(len(task), bool), **task.slices()}.items():
@@ -87,7 +87,7 @@ def found_at(
     return {k: {name: estimates[f"{name}@{k}"] for name in ("hr", "ndcg", "mrr")} for k in KS}
 
 
-def list_rows(task: NextProductTask, ranking: Ranking, content: ProductContent) -> list[Row]:
+def list_rows(task: NextProductTask, ranking: Ranking, content: ProductContent) -> list[MetricRow]:
     """Returns what one model's lists are like."""
     lists = ranking.top[:, :LIST_K]
     protocol: dict[str, Any] = {
@@ -103,7 +103,7 @@ def list_rows(task: NextProductTask, ranking: Ranking, content: ProductContent) 
     }
     judged = Judged(ranking.model, ranking.seed, bootstrap(of_means(values), task.shoppers))
     covered = [
-        Row(
+        MetricRow(
             model=ranking.model, metric="coverage", k=k, seed=ranking.seed,
             value=len(np.unique(ranking.top[:, :k])) / task.n_products, **protocol,
         )

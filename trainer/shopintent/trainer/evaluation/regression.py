@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.evaluation.bootstrap import Measure, bootstrap
 from shopintent.trainer.evaluation.comparison import Judged, difference_rows, rows_of
 from shopintent.trainer.evaluation.metrics import of_means
 from shopintent.trainer.evaluation.purchase import Samples
-from shopintent.trainer.evaluation.rows import Row, horizon_name
+from shopintent.trainer.evaluation.rows import horizon_name
 from shopintent.trainer.orders import in_window, next_orders, past_orders
 from shopintent.trainer.prefixes import Prefixes
 from shopintent.trainer.sequences import Sequences
@@ -60,7 +61,7 @@ def order_rows(
     window_s: int,
     cut: int,
     observed_until: int,
-) -> list[Row]:
+) -> list[MetricRow]:
     """Returns the error rows of both expectations, `samples` being the prefixes judged.
 
     Seconds until an order are judged where it came within the window; the guesses know the prefixes
@@ -124,7 +125,7 @@ def own_mean(known: Truth, sequences: Sequences, judged: Prefixes) -> tuple[str,
 
 def error_rows(
     samples: Samples, truth: Truth, said: Sequence[tuple[str, int | None, Floats]]
-) -> list[Row]:
+) -> list[MetricRow]:
     """Returns the rows of every (model, seed, expectations [N]) on all known samples and groups."""
     if not truth.known.any():
         return []

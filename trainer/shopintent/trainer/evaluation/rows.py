@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from shopintent.artifacts.metrics import MetricRow
+
 FORMAT_VERSION = 1
 METRICS_FILE = "metrics.json"
-ALL = "all"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One number; what does not apply to it is None."""
-
-    model: str
-    """Ours begin with "shopintent"."""
-    metric: str
-    value: float
-    ci: tuple[float, float] | None = None
-    """The 95 % bootstrap confidence interval."""
-    split: str
-    """"leave-one-out" or "time"."""
-    seen_filter: bool | None = None
-    """Whether products of the shopper's history were kept out of the ranking."""
-    k: int | None = None
-    """The cut-off of a ranking."""
-    prefix: str = ALL
-    """How many events of the visit are known, or "all" lengths."""
-    horizon: str | None = None
-    """"session", "1h", "24h" or "7d"."""
-    seed: int | None = None
-    slice: str = ALL
-    """"cold-shoppers", "warm-shoppers", "cold-products" and the like, or "all"."""
-    samples: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError when a number is not finite: JSON has none such."""
-        if not all(map(math.isfinite, (self.value, *(self.ci or ())))):
-            raise ValueError(f"{self.metric} of {self.model} is not a finite number: {self}")
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns the row as metrics.json holds it, where a prefix of k events is a number."""
-        prefix: str | int = int(self.prefix) if self.prefix.isdecimal() else self.prefix
-        return asdict(self) | {"prefix": prefix}
-
-
-def write_metrics(folder: Path, protocol: Mapping[str, Any], rows: Sequence[Row]) -> Path:
+def write_metrics(folder: Path, protocol: Mapping[str, Any], rows: Sequence[MetricRow]) -> Path:
     """Writes metrics.json into the folder, which is made; a reader never sees half of it."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from shopintent.artifacts.metrics import ALL, MetricRow
 from shopintent.trainer.evaluation import plots
 from shopintent.trainer.evaluation.comparison import MINUS, OURS, is_ours
 from shopintent.trainer.evaluation.plots import Plot
 from shopintent.trainer.evaluation.presentation import LOW, METRICS, Metric, metric_of, number
 from shopintent.trainer.evaluation.purchase import PurchaseCurves
-from shopintent.trainer.evaluation.rows import ALL, Row
 from shopintent.trainer.evaluation.tables import (
     Cell,
     Column,
@@ -43,7 +43,7 @@ class Report:
     title: str
     summary: str
     protocol: Mapping[str, Any]
-    rows: Sequence[Row]
+    rows: Sequence[MetricRow]
     curves: Sequence[PurchaseCurves] = ()
     history: Sequence[Mapping[str, float]] = ()
     """The losses of every epoch of the network."""
@@ -116,7 +116,7 @@ def unique(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def is_probability(row: Row) -> bool:
+def is_probability(row: MetricRow) -> bool:
     """Returns whether a row is about purchase probabilities within a horizon."""
     return row.horizon is not None and row.metric.split(MINUS)[0] in (
         *PROBABILITY,
@@ -141,7 +141,7 @@ def filter_name(seen_filter: bool) -> str:
     return "seen products filtered" if seen_filter else "seen products kept"
 
 
-def ranking_section(rows: Sequence[Row], split: str, seen_filter: bool) -> Section:
+def ranking_section(rows: Sequence[MetricRow], split: str, seen_filter: bool) -> Section:
     """Returns what was found in ranked lists."""
     own = [row for row in rows if row.split == split and row.seen_filter == seen_filter]
     whole = [row for row in own if row.slice == ALL]
@@ -183,7 +183,7 @@ def ranking_section(rows: Sequence[Row], split: str, seen_filter: bool) -> Secti
     return section
 
 
-def sized(rows: Sequence[Row], label: str, metric: str, wanted: Wanted) -> Column:
+def sized(rows: Sequence[MetricRow], label: str, metric: str, wanted: Wanted) -> Column:
     """Returns a column whose note is how many samples it is about."""
     counts = [row.samples for row in rows if row.metric == metric and wanted(row) and row.samples]
     return Column(label, f"{max(counts):,} samples" if counts else "")
@@ -222,7 +222,7 @@ def purchase_section(report: Report, split: str, horizon: str) -> Section:
     return section
 
 
-def base_rates(rows: Sequence[Row]) -> str:
+def base_rates(rows: Sequence[MetricRow]) -> str:
     """Returns how many prefixes are judged and how many buy."""
     for row in rows:
         if row.metric == "base_rate" and at()(row) and row.samples:
@@ -236,7 +236,7 @@ def prefix_label(prefix: str) -> str:
     return "all" if prefix == ALL else f"{prefix} event{'s' * (prefix != '1')}"
 
 
-def prefix_head(rows: Sequence[Row], prefix: str) -> Column:
+def prefix_head(rows: Sequence[MetricRow], prefix: str) -> Column:
     """Returns the head of a prefix's column: samples and share that buys."""
     label = prefix_label(prefix)
     for row in rows:
@@ -245,7 +245,7 @@ def prefix_head(rows: Sequence[Row], prefix: str) -> Column:
     return sized(rows, label, "next_action_log_loss", at(prefix=prefix))
 
 
-def action_section(rows: Sequence[Row], split: str) -> Section:
+def action_section(rows: Sequence[MetricRow], split: str) -> Section:
     """Returns how well the next action is foretold."""
     own = [row for row in rows if row.split == split and row.metric.split(MINUS)[0] in ACTIONS]
     section = Section(
@@ -261,7 +261,7 @@ def action_section(rows: Sequence[Row], split: str) -> Section:
     return section
 
 
-def expectation_section(rows: Sequence[Row], answer: str, title: str, text: str) -> Section:
+def expectation_section(rows: Sequence[MetricRow], answer: str, title: str, text: str) -> Section:
     """Returns how far off one expectation is."""
     own = [row for row in rows if row.metric.startswith(f"{answer}_")]
     section = Section(title, text)
@@ -281,7 +281,7 @@ def expectation_section(rows: Sequence[Row], answer: str, title: str, text: str)
     return section
 
 
-def other_section(rows: Sequence[Row]) -> Section:
+def other_section(rows: Sequence[MetricRow]) -> Section:
     """Returns everything that no section of its own is made for."""
     own = [row for row in rows if row.metric.split(MINUS)[0] not in METRICS]
     section = Section("Other numbers", "")
@@ -304,7 +304,7 @@ def training_section(report: Report) -> Section:
     return section
 
 
-def headlines(rows: Sequence[Row]) -> list[Headline]:
+def headlines(rows: Sequence[MetricRow]) -> list[Headline]:
     """Returns the numbers on top: ours beside the best baseline."""
     found = []
     for split, seen in unique((r.split, r.seen_filter) for r in rows if r.seen_filter is not None):
@@ -336,7 +336,7 @@ def of_split(split: str) -> Wanted:
 
 
 def headline(
-    rows: Sequence[Row], name: str, label: str, wanted: Callable[[Row], bool]
+    rows: Sequence[MetricRow], name: str, label: str, wanted: Callable[[MetricRow], bool]
 ) -> Headline | None:
     """Returns ours with the difference to the best baseline; None where ours has no such number."""
     own = [row for row in rows if row.metric == name and wanted(row)]
@@ -362,13 +362,13 @@ def headline(
     return Headline(label, value, f"{note}. {difference.text} {difference.note}", difference.mark)
 
 
-def rank(rows: Sequence[Row], metric: Metric) -> float:
+def rank(rows: Sequence[MetricRow], metric: Metric) -> float:
     """Returns a number that is lowest for the best baseline."""
     value = statistics.fmean(row.value for row in rows)
     return value if metric.better == LOW else -value
 
 
-def interval(rows: Sequence[Row], metric: Metric) -> str:
+def interval(rows: Sequence[MetricRow], metric: Metric) -> str:
     """Returns the interval of a single row in words."""
     ci = rows[0].ci
     if len(rows) > 1 or ci is None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from shopintent.artifacts.metrics import MetricRow
 from shopintent.trainer.evaluation.comparison import MINUS, OURS
 from shopintent.trainer.evaluation.presentation import (
     HIGH,
@@ -16,7 +17,6 @@ from shopintent.trainer.evaluation.presentation import (
     number,
     ordered,
 )
-from shopintent.trainer.evaluation.rows import Row
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Table:
     lines: list[tuple[str, list[Cell]]]
 
 
-Wanted = Callable[[Row], bool]
+Wanted = Callable[[MetricRow], bool]
 
 
-def is_difference(row: Row) -> bool:
+def is_difference(row: MetricRow) -> bool:
     """Returns whether a row compares two models."""
     return MINUS in row.metric
 
 
 def model_table(
-    rows: Iterable[Row],
+    rows: Iterable[MetricRow],
     columns: Sequence[tuple[Column, str, Wanted]],
     *,
     title: str,
@@ -66,10 +66,10 @@ def model_table(
 
     Several seeds of a model are told by mean and standard deviation.
     """
-    chosen: list[dict[str, list[Row]]] = []
+    chosen: list[dict[str, list[MetricRow]]] = []
     rows = list(rows)
     for _, metric, wanted in columns:
-        of_model: dict[str, list[Row]] = defaultdict(list)
+        of_model: dict[str, list[MetricRow]] = defaultdict(list)
         for row in rows:
             if row.metric == metric and wanted(row):
                 of_model[row.model].append(row)
@@ -90,7 +90,7 @@ def model_table(
     return Table(title, caption, [columns[n][0] for n in kept], lines)
 
 
-def value_cell(rows: Sequence[Row], metric: Metric, mark: str = "") -> Cell:
+def value_cell(rows: Sequence[MetricRow], metric: Metric, mark: str = "") -> Cell:
     """Returns the value of one row with its interval, or mean and deviation of several seeds."""
     values = [row.value for row in rows]
     if len(values) > 1:
@@ -101,10 +101,10 @@ def value_cell(rows: Sequence[Row], metric: Metric, mark: str = "") -> Cell:
     return Cell(number(values[0], metric), note, mark)
 
 
-def best_of(of_model: dict[str, list[Row]], metric: Metric) -> set[str]:
+def best_of(of_model: dict[str, list[MetricRow]], metric: Metric) -> set[str]:
     """Returns the models with the best value as it is printed; none where all are alike."""
 
-    def badness(rows: list[Row]) -> float:
+    def badness(rows: list[MetricRow]) -> float:
         value = statistics.fmean(row.value for row in rows)
         if metric.target is not None:
             return abs(value - metric.target)
@@ -118,7 +118,7 @@ def best_of(of_model: dict[str, list[Row]], metric: Metric) -> set[str]:
 
 
 def difference_table(
-    rows: Iterable[Row],
+    rows: Iterable[MetricRow],
     columns: Sequence[tuple[Column, str, Wanted]],
     *,
     title: str,
@@ -150,7 +150,7 @@ def difference_table(
     return Table(title, caption, [columns[n][0] for n in kept], lines)
 
 
-def difference_cell(rows: Sequence[Row], metric: Metric) -> Cell:
+def difference_cell(rows: Sequence[MetricRow], metric: Metric) -> Cell:
     """Returns "above" or "BELOW" as far as the interval tells, with the difference.
 
     Above is better, even where the number is lower. Of several seeds the mean is told, and called
@@ -171,7 +171,7 @@ def difference_cell(rows: Sequence[Row], metric: Metric) -> Cell:
     return Cell(text, f"{word}, {note}" if word else note, word.lower())
 
 
-def verdict(row: Row, metric: Metric) -> str:
+def verdict(row: MetricRow, metric: Metric) -> str:
     """Returns whether a difference is to our good, or nothing where its interval holds 0."""
     if row.ci is None or row.ci[0] <= 0 <= row.ci[1]:
         return ""
