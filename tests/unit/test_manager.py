@@ -63,7 +63,15 @@ async def test_a_promoted_release_serves_and_the_one_before_can_be_rolled_back_t
     await shop.manager.promote("r2", BECAUSE)
     assert (shop.routing.serving, shop.routing.previous) == ("r2", "r1")
     shop.manager.rollback(BECAUSE)
-    assert (shop.routing.serving, shop.routing.previous) == ("r1", "r2")
+    assert (shop.routing.serving, shop.routing.previous) == ("r1", None)
+
+
+async def test_a_second_rollback_does_not_go_forth_to_what_was_rolled_back(shop: Shop) -> None:
+    await shop.manager.promote("r2", BECAUSE)
+    shop.manager.rollback(BECAUSE)
+    with pytest.raises(ReleaseNotReady, match="no release to roll back to"):
+        shop.manager.rollback(BECAUSE)
+    assert shop.routing.serving == "r1"
 
 
 async def test_a_promoted_canary_is_no_canary_any_more(shop: Shop) -> None:
@@ -92,7 +100,7 @@ async def test_a_named_release_is_rolled_back_from_whatever_part_it_plays(shop: 
     shop.manager.rollback(BECAUSE, "r3")
     assert (shop.routing.serving, shop.routing.canary) == ("r2", None)
     shop.manager.rollback(BECAUSE, "r2")
-    assert (shop.routing.serving, shop.routing.previous) == ("r1", "r2")
+    assert (shop.routing.serving, shop.routing.previous) == ("r1", None)
 
 
 async def test_rolling_a_named_release_back_again_changes_nothing(shop: Shop) -> None:

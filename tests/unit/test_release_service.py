@@ -200,7 +200,7 @@ async def test_a_rollout_goes_from_shadow_to_promotion_and_back(shop: Shop) -> N
     assert not promoted.routing.HasField("canary")
     back = await shop.call("RollbackRelease", REQUESTS["RollbackRelease"])
     assert back.routing.serving_release_id == "r1"
-    assert list(back.release.roles) == [pb.RELEASE_ROLE_PREVIOUS]
+    assert list(back.release.roles) == []
     assert (back.routing.change.action, back.routing.change.why) == ("rollback", "it is worse")
     assert back.routing.change.change_time.seconds > 1_500_000_000
 

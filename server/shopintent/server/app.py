@@ -183,7 +183,7 @@ async def serve(
             Routing(first.release_id),
             open_release=opener.open_by_id,
             prove=prove,
-            on_closed=lambda release: unload_unnamed(config, release),
+            on_closed=lambda release: unload_unnamed(config, opener, release.release_id),
         )
         stack.push_async_callback(traffic.close)
         sessions = _open_sessions(config)

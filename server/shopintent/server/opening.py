@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -18,6 +19,7 @@ from shopintent.artifacts import ReleaseError, ReleasesRoot, layout
 from shopintent.artifacts.integrity import verify_release
 from shopintent.server.catalog_journal import CatalogJournal, release_key
 from shopintent.server.config import Config, read_placements, read_qdrant_api_key, state_folder
+from shopintent.server.errors import ModelUnavailable
 from shopintent.server.index import ProductIndex, edge_files
 from shopintent.server.index.edge import EdgeProductIndex
 from shopintent.server.index.qdrant import (
@@ -112,9 +114,13 @@ class ReleaseOpener:
         )
 
     async def unload_models(self, release_id: str) -> None:
-        """Frees the models of a release in Triton. Raises ModelUnavailable."""
+        """Frees the models of a release in Triton.
+
+        Those that Triton does not let go of stay; without the key that is all of them.
+        """
         for model_name in layout.models(release_id):
-            await self._repository.unload(model_name, timeout_s=UNLOAD_TIMEOUT_S)
+            with suppress(ModelUnavailable):
+                await self._repository.unload(model_name, timeout_s=UNLOAD_TIMEOUT_S)
 
 
 async def _open_index(config: Config, release: Release, worker: int | str) -> ProductIndex:

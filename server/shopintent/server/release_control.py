@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 
 from shopintent.artifacts import ReleaseError, ReleasesRoot
@@ -14,7 +14,7 @@ from shopintent.artifacts.remote import fetch
 from shopintent.artifacts.remote_routing import changing_remote_routing, pull_routing
 from shopintent.artifacts.routing import Routing, RoutingError, read_routing, whoami
 from shopintent.server.config import Config
-from shopintent.server.errors import ModelUnavailable, ReleaseNotReady, ShopIntentError
+from shopintent.server.errors import ReleaseNotReady, ShopIntentError
 from shopintent.server.guardrails import Limits, objection
 from shopintent.server.opening import ReleaseOpener, remove_collection, triton_channel
 from shopintent.server.readiness import metrics_objection, prove_ready
@@ -75,9 +75,7 @@ def release_manager(
             await release.close()
 
     async def remove(release_id: str) -> None:
-        # Without the key, or without Triton, nothing of the release is held there by us.
-        with suppress(ModelUnavailable):
-            await opener.unload_models(release_id)
+        await opener.unload_models(release_id)
         await remove_collection(config, release_id)
 
     if not config.releases_url:
@@ -144,15 +142,13 @@ async def watch_canary(config: Config, traffic: Traffic, manager: ReleaseManager
         try:
             if await asyncio.to_thread(manager.end_canary, routing.generation, reason):
                 logger.warning("canary %s is rolled back: %s", canary.release_id, why)
-        except (RoutingError, OSError):
+        except (RoutingError, ReleaseError, OSError):
             logger.exception("canary %s could not be rolled back", canary.release_id)
 
 
-async def unload_unnamed(config: Config, release: ServingRelease) -> None:
+async def unload_unnamed(config: Config, opener: ReleaseOpener, release_id: str) -> None:
     """Frees a release's models in Triton, unless the routing names it again by then."""
     await asyncio.sleep(UNLOAD_AFTER_S)
     routing = await asyncio.to_thread(read_routing, config.releases)
-    if routing is None or release.release_id not in routing.named:
-        for model_name in release.release.models:
-            with suppress(ModelUnavailable):
-                await release.backends.repository.unload(model_name, timeout_s=UNLOAD_AFTER_S)
+    if routing is None or release_id not in routing.named:
+        await opener.unload_models(release_id)

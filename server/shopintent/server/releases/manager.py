@@ -211,7 +211,8 @@ def _without(now: Routing, release_id: str) -> Routing:
     if now.serving == release_id:
         if now.previous is None:
             raise ReleaseNotReady(release_id, "there is no release to roll back to")
-        return Routing(now.previous, previous=now.serving, generation=now.generation)
+        # What was rolled back is nothing to roll back to.
+        return Routing(now.previous, generation=now.generation)
 
     def other(share: Share | None) -> Share | None:
         return None if share is not None and share.release_id == release_id else share
