@@ -324,6 +324,22 @@ async def test_the_timeout_is_for_all_batches_together(
     assert len(triton.requests) < 4
 
 
+@pytest.mark.parametrize("gives_up", ["at its deadline", "cancelled"])
+async def test_a_text_that_nobody_waits_for_is_not_cancelled_in_triton(
+    triton: FakeTriton, encoder: TritonContentEncoder, gives_up: str
+) -> None:
+    triton.delay_s = 0.3
+    timeout_s = 0.1 if gives_up == "at its deadline" else 3600.0
+    task = asyncio.create_task(encoder.encode_texts(["red"], timeout_s=timeout_s))
+    await triton.asked.wait()
+    if gives_up == "cancelled":
+        task.cancel()
+    with pytest.raises((ModelUnavailable, asyncio.CancelledError)):
+        await task
+    await asyncio.sleep(0.4)
+    assert not triton.cancelled.is_set()
+
+
 async def test_a_model_is_described_without_its_batch_dimension(
     channel: grpc.aio.Channel,
 ) -> None:

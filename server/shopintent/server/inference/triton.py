@@ -231,7 +231,7 @@ class TritonContentEncoder:
         text_embedding_size: int,
         embedding_size: int,
     ) -> None:
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._inference = _Inference(channel)
         self._text_encoder = text_encoder
         self._product_encoder = product_encoder
         self._word_pieces = text_tokenizer
@@ -268,7 +268,7 @@ class TritonContentEncoder:
                     names.TEXT_EMBEDDING: text_embeddings[rows],
                 }
                 outputs = await _infer(
-                    self._stub, self._product_encoder, inputs, sizes, timeout_s=timeout_s
+                    self._inference, self._product_encoder, inputs, sizes, timeout_s=timeout_s
                 )
                 embeddings[rows] = outputs[names.PRODUCT_EMBEDDING]
         return embeddings
@@ -282,7 +282,9 @@ class TritonContentEncoder:
             ),
         }
         sizes = {names.TEXT_EMBEDDING: self._text_embedding_size}
-        outputs = await _infer(self._stub, self._text_encoder, inputs, sizes, timeout_s=timeout_s)
+        outputs = await _infer(
+            self._inference, self._text_encoder, inputs, sizes, timeout_s=timeout_s
+        )
         return outputs[names.TEXT_EMBEDDING]
 
 
@@ -367,8 +369,27 @@ class _Timeout:
             raise ModelUnavailable(self._model_name, self._why) from error
 
 
+class _Inference:
+    """Calls models, and cancels no call when its caller gives up: that can crash Triton.
+
+    See batching.py. A call that nobody waits for ends by itself, or `HANGING_S` after its time.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._asked: set[asyncio.Future[Any]] = set()
+
+    async def ask(self, request: Any, *, timeout_s: float) -> Any:
+        """Returns the answer. Raises AioRpcError; who has less time cancels the wait for it."""
+        call = self._stub.ModelInfer(request, timeout=timeout_s + HANGING_S)
+        asked = asyncio.ensure_future(call)
+        self._asked.add(asked)
+        asked.add_done_callback(self._asked.discard)
+        return await asyncio.shield(asked)
+
+
 async def _infer(
-    stub: Any,
+    inference: _Inference,
     model_name: str,
     inputs: Mapping[str, NDArray[Any]],
     output_sizes: Mapping[str, int],
@@ -391,7 +412,7 @@ async def _infer(
         raw_input_contents=[np.ascontiguousarray(array).tobytes() for array in inputs.values()],
     )
     try:
-        answer = await stub.ModelInfer(request, timeout=timeout_s)
+        answer = await inference.ask(request, timeout_s=timeout_s)
     except grpc.aio.AioRpcError as error:
         raise _unavailable(model_name, error) from error
     outputs = _outputs(model_name, answer, output_sizes, len(next(iter(inputs.values()))))
