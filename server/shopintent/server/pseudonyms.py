@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 DIGEST_BYTES = 16
 
@@ -13,7 +14,7 @@ class PseudonymKey:
     """A secret, and the short name under which pseudonyms made with it are told apart."""
 
     key_id: str
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     def pseudonym(self, visitor: str) -> str:
         """Returns the pseudonym of a visitor's key, such as "k1-3f..": the same every time.
@@ -22,6 +23,16 @@ class PseudonymKey:
         """
         digest = hashlib.blake2b(visitor.encode(), key=self.secret, digest_size=DIGEST_BYTES)
         return f"{self.key_id}-{digest.hexdigest()}"
+
+
+class Pseudonyms(Protocol):
+    """Names shoppers: a Keyring, or one that follows its file."""
+
+    def pseudonym(self, visitor: str) -> str:
+        """Returns what the visitor is called in the log from now on."""
+
+    def pseudonyms(self, visitor: str) -> tuple[str, ...]:
+        """Returns everything the visitor may be called in the log."""
 
 
 @dataclass(frozen=True)
