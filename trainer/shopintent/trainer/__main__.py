@@ -109,27 +109,47 @@ def inspect(
 @app.command()
 @explained
 def prepare(
-    log: Annotated[Path, typer.Argument(help="A log file, or a folder of them.")],
+    log: Annotated[
+        str,
+        typer.Argument(
+            help="A log file, or a folder of them; with `--mapping events` the event log of the "
+            "servers."
+        ),
+    ],
     mapping: Annotated[
         str,
         typer.Option(
             help="A mapping file (`inspect` drafts one), or a shipped one: taobao, rees46, "
-            "simulated."
+            "simulated; or events, for what servers logged."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write the prepared dataset to.")],
+    products: Annotated[
+        Path | None,
+        typer.Option(
+            help="With `--mapping events`: a prepared dataset whose products are known, too, such "
+            "as the one that the serving release was trained on."
+        ),
+    ] = None,
 ) -> None:
     """Merge, clean, cut into visits and label a log of CSV, JSONL or Parquet files.
 
     The mapping says which columns hold what; the README explains its keys. Every dropped row is
     counted by reason in report.md.
     """
-    from shopintent.trainer.data import load_mapping
+    from shopintent.trainer.data import Dataset, MappingError, load_mapping
     from shopintent.trainer.data import prepare as prepare_log
+    from shopintent.trainer.data.event_log import EVENTS, prepare_events
     from shopintent.trainer.data.prepared import REPORT_TEXT_FILE
 
+    if products is not None and mapping != EVENTS:
+        raise MappingError("--products: is for --mapping events; name a [catalog] in the mapping.")
     with progress_bars() as progress:
-        dataset = prepare_log(log, load_mapping(mapping), out, progress)
+        if mapping == EVENTS:
+            earlier = None if products is None else Dataset.open(products)
+            dataset = prepare_events(log, out, progress, earlier=earlier)
+        else:
+            dataset = prepare_log(Path(log), load_mapping(mapping), out, progress)
     console.print(Markdown((out / REPORT_TEXT_FILE).read_text(encoding="utf-8")))
     console.print(
         f"{dataset.info.n_events:,} events are ready to train on in [bold]{escape(str(out))}[/]"

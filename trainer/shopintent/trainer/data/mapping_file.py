@@ -73,7 +73,8 @@ def parse_mapping(text: str, origin: str) -> Mapping:
     session = read_session(root.table("session"))
     cleaning = read_cleaning(root.table("cleaning"))
     catalog = _catalog(root.table("catalog"))
-    missing_values = ("", *(root.texts("missing_values") or MISSING_VALUES))
+    named = root.texts("missing_values", may_be_none=True)
+    missing_values = ("", *(named if "missing_values" in root else MISSING_VALUES))
     sources = tuple(_source(table, root) for table in root.tables("sources"))
     if not sources:
         raise root.error("sources", "is missing; name the log's files in one or more [[sources]].")

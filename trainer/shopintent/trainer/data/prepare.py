@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import polars as pl
 
@@ -43,6 +46,7 @@ from shopintent.trainer.data.products import (
     products_in_events,
     read_catalog,
     with_catalog,
+    with_known,
 )
 from shopintent.trainer.data.progress import Progress, silent
 from shopintent.trainer.data.read import PrepareError
@@ -75,11 +79,15 @@ def prepare(
     *,
     now: int | None = None,
     rows_a_part: int = ROWS_A_PART,
+    known: Sequence[pl.DataFrame] = (),
+    apart: MappingType[str, int] = MappingProxyType({}),
 ) -> Dataset:
     """Prepares the log folder (or one file) into the dataset folder `out` and returns it.
 
-    Events later than `now` (unix seconds, the present unless told) are in the future. Writes all
-    or nothing; an existing dataset is replaced. Raises PrepareError.
+    Events later than `now` (unix seconds, the present unless told) are in the future. Products of
+    the tables `known` (PRODUCT_SCHEMA) are added, the first table that has one counts. `apart` is
+    what the report tells of records that were left out before. Writes all or nothing; an existing
+    dataset is replaced. Raises PrepareError.
     """
     _check_target(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -102,11 +110,14 @@ def prepare(
         products, n_foreign = final_products(
             with_catalog(merge_products([part.products for part in parts]), catalog)
         )
+        if known:
+            products, more_foreign = with_known(products, known)
+            n_foreign += more_foreign
         products.write_parquet(dataset / PRODUCTS_FILE)
         _join_parts(work, dataset, len(parts))
         notes = {**catalog_problems, "prices in another currency than most": n_foreign}
         remarks = [COARSE_WARNING] * coarse + [ORDER_WARNING] * mapping.ordered
-        report = _report(staged, parts, dataset, notes, remarks)
+        report = replace(_report(staged, parts, dataset, notes, remarks), apart=dict(apart))
         _check_kept(log, report)
         report.save(dataset)
         _info(mapping, report, parts, dataset).save(dataset)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from shopintent.behavior import Product
 from shopintent.trainer.data.clean import (
     ATTRIBUTES,
     attribute_columns,
@@ -32,6 +33,8 @@ PRODUCT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "first_seen_time": pl.Int64,
     "last_seen_time": pl.Int64,
 }
+SEEN = ("n_events", "first_seen_time", "last_seen_time")
+"""What the log itself knows of a product."""
 
 
 def products_in_events(events: pl.DataFrame) -> pl.DataFrame:
@@ -161,18 +164,8 @@ def final_products(products: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 
     One currency a catalog: prices in any other than the most frequent one become unknown.
     """
-    priced = products.filter(pl.col("price").is_not_null())
-    currencies = (
-        priced["currency"]
-        .fill_null("")
-        .value_counts()
-        .sort(["count", "currency"], descending=[True, False])
-    )
-    main = currencies["currency"][0] if len(currencies) else ""
-    foreign = pl.col("price").is_not_null() & (pl.col("currency").fill_null("") != main)
-    n_foreign = int(products.select(foreign.sum()).item())
-    price = pl.when(~foreign).then(pl.col("price").round(4).cast(pl.String))
-    table = products.with_columns(price.alias("price")).select(
+    products, n_foreign = in_one_currency(products)
+    table = products.with_columns(pl.col("price").round(4).cast(pl.String)).select(
         "product_id",
         pl.col("title", "description", "brand").fill_null(""),
         pl.when(pl.col("product_category").is_null())
@@ -180,13 +173,60 @@ def final_products(products: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         .otherwise(pl.concat_list("product_category"))
         .alias("categories"),
         "price",
-        pl.when(pl.col("price").is_not_null())
-        .then(pl.lit(main))
-        .otherwise(pl.lit(""))
-        .alias("currency"),
+        "currency",
         pl.col("in_stock").fill_null(True),
-        "n_events",
-        "first_seen_time",
-        "last_seen_time",
+        *SEEN,
     )
     return table.cast(PRODUCT_SCHEMA).sort("product_id"), n_foreign  # type: ignore[arg-type]
+
+
+def in_one_currency(products: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Returns the products without prices in any but the most frequent currency; and how many.
+
+    `currency` becomes empty where there is no price.
+    """
+    currencies = (
+        products.filter(pl.col("price").is_not_null())["currency"]
+        .fill_null("")
+        .value_counts()
+        .sort(["count", "currency"], descending=[True, False])
+    )
+    main = currencies["currency"][0] if len(currencies) else ""
+    foreign = pl.col("price").is_not_null() & (pl.col("currency").fill_null("") != main)
+    n_foreign = int(products.select(foreign.sum()).item())
+    known = pl.col("price").is_not_null() & ~foreign
+    return products.with_columns(
+        pl.when(known).then("price").alias("price"),
+        pl.when(known).then(pl.lit(main)).otherwise(pl.lit("")).alias("currency"),
+    ), n_foreign
+
+
+def known_products(products: Iterable[Product]) -> pl.DataFrame:
+    """Returns products as a table, PRODUCT_SCHEMA, of which no event is known."""
+    rows = [
+        {
+            "product_id": each.product_id,
+            "title": each.title,
+            "description": each.description,
+            "brand": each.brand,
+            "categories": list(each.categories),
+            "price": None if each.price is None else str(each.price),
+            "currency": each.currency,
+            "in_stock": each.in_stock,
+            "n_events": 0,
+        }
+        for each in products
+    ]
+    return pl.DataFrame(rows, PRODUCT_SCHEMA)
+
+
+def with_known(seen: pl.DataFrame, known: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
+    """Returns the products seen and those of tables, PRODUCT_SCHEMA, of which the first counts.
+
+    What a table says of a product goes before what was seen; also how many prices were dropped.
+    """
+    tables = pl.concat([*known, seen])
+    products = tables.unique("product_id", keep="first", maintain_order=True).drop(SEEN)
+    counted = products.join(seen.select("product_id", *SEEN), on="product_id", how="left")
+    table, n_foreign = in_one_currency(counted.with_columns(pl.col("n_events").fill_null(0)))
+    return table.select(list(PRODUCT_SCHEMA)).sort("product_id"), n_foreign

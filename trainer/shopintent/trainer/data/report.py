@@ -51,6 +51,8 @@ class Report:
     warnings: tuple[str, ...]
     event_types: dict[str, int]
     outcomes: dict[str, int]
+    apart: dict[str, int] = field(default_factory=dict)
+    """Of an event log, records that are no behavior; they are no rows."""
 
     def save(self, folder: Path) -> None:
         """Writes report.json and report.md."""
@@ -69,6 +71,7 @@ def as_markdown(report: Report) -> str:
         "## Kept\n",
         _counts("event type", report.event_types),
         _counts("session outcome", report.outcomes),
+        *(["## Counted apart\n", _counts("what", report.apart)] if report.apart else []),
         "## Files\n",
         "| file | rows | usable | dropped |\n| --- | ---: | ---: | --- |\n"
         + "".join(_file_line(file) for file in report.files),

@@ -44,13 +44,15 @@ class Table:
             raise self.error(key, "is empty; give a value.")
         return default if value is None else str(value)
 
-    def texts(self, key: str, *, required: bool = False) -> tuple[str, ...]:
+    def texts(
+        self, key: str, *, required: bool = False, may_be_none: bool = False
+    ) -> tuple[str, ...]:
         """Returns one string or a list of them as a tuple; empty when the key is absent."""
         value = self._get(key, (str, list), "a text or a list of texts", required)
         if value is None:
             return ()
         items = [value] if isinstance(value, str) else value
-        if not items or not all(isinstance(item, str) and item for item in items):
+        if not (items or may_be_none) or not all(isinstance(item, str) and item for item in items):
             raise self.error(key, "must be a text or a list of texts, none of them empty.")
         return tuple(items)
 
