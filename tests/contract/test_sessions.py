@@ -84,7 +84,7 @@ def view(product_id: str, event_time: int, event_id: str = "") -> TrackedEvent:
 
 
 async def append(sessions: SessionStore, visitor: str, events: list[TrackedEvent]) -> list[bool]:
-    return await sessions.append(visitor, events, timeout_s=10)
+    return (await sessions.append(visitor, events, timeout_s=10)).new
 
 
 async def events_of(sessions: SessionStore, visitor: str = "v") -> list[Event]:

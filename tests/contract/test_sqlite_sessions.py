@@ -52,6 +52,10 @@ async def sessions(path: Path) -> AsyncIterator[SqliteSessions]:
     await store.close()
 
 
+async def append(sessions: SqliteSessions, visitor: str, events: list[TrackedEvent]) -> list[bool]:
+    return (await sessions.append(visitor, events, timeout_s=60)).new
+
+
 async def seen(sessions: SqliteSessions, visitor: str = "v") -> list[str]:
     return [event.product_id for event in (await sessions.recent(visitor)).events]
 
@@ -68,7 +72,7 @@ async def test_events_outlive_the_process(path: Path) -> None:
     await first.close()
     second = SqliteSessions.open(path)
     assert (await second.recent("v")).events == (tracked.event,)
-    assert await second.append("v", [tracked], timeout_s=10) == [False]
+    assert await append(second, "v", [tracked]) == [False]
     await second.close()
     assert rows(path, "SELECT attribution_token FROM event") == [("token",)]
 
@@ -80,9 +84,9 @@ async def test_what_one_process_acknowledged_the_others_see(
     other = SqliteSessions.open(path)
     for number in range(200):
         writer, reader = random.sample([sessions, other], 2)
-        await writer.append("v", [view(f"p{number}", number, str(number))], timeout_s=10)
+        await append(writer, "v", [view(f"p{number}", number, str(number))])
         assert (await seen(reader))[-1] == f"p{number}"
-        assert await reader.append("v", [view("again", 1, str(number))], timeout_s=10) == [False]
+        assert await append(reader, "v", [view("again", 1, str(number))]) == [False]
     assert await seen(sessions) == await seen(other) == [f"p{number}" for number in range(200)]
     await other.close()
 
@@ -158,7 +162,7 @@ async def test_appends_at_once_leave_what_one_after_another_would(
         ]
         sent.append((visitor, events))
     jobs = [
-        opened[number % stores].append(visitor, events, timeout_s=10)
+        append(opened[number % stores], visitor, events)
         for number, (visitor, events) in enumerate(sent)
     ]
     answers = await asyncio.gather(*jobs)
@@ -192,9 +196,9 @@ async def test_appends_at_once_leave_what_one_after_another_would(
 
 async def test_a_bad_event_does_not_fail_its_neighbors(sessions: SqliteSessions) -> None:
     answers = await asyncio.gather(
-        sessions.append("v", [view("a")], timeout_s=10),
-        sessions.append("v", [view("b"), view("\ud800")], timeout_s=10),
-        sessions.append("w", [view("c")], timeout_s=10),
+        append(sessions, "v", [view("a")]),
+        append(sessions, "v", [view("b"), view("\ud800")]),
+        append(sessions, "w", [view("c")]),
         return_exceptions=True,
     )
     assert isinstance(answers[1], UnicodeEncodeError)
@@ -216,7 +220,7 @@ async def test_more_than_can_wait_is_refused_and_not_added(
     too_many = sqlite_sessions.MAX_WAITING + sqlite_sessions.GROUP_EVENTS + 1
     with another_writes(path):
         appends = [
-            asyncio.create_task(sessions.append(f"v{number}", [view("p")], timeout_s=60))
+            asyncio.create_task(append(sessions, f"v{number}", [view("p")]))
             for number in range(too_many)
         ]
         await asyncio.sleep(0)
@@ -235,7 +239,7 @@ async def test_an_append_that_waits_too_long_is_not_added(
         return sessions._writer._waiting.empty()
 
     with another_writes(path):
-        started = asyncio.create_task(sessions.append("v", [view("taken up")], timeout_s=60))
+        started = asyncio.create_task(append(sessions, "v", [view("taken up")]))
         await asyncio.sleep(0)
         await eventually(is_taken_up)
         with pytest.raises(StateUnavailable, match="in time"):
@@ -249,14 +253,14 @@ async def test_an_id_is_forgotten_when_its_day_is_over(path: Path) -> None:
     now = [0.0]
     store = SqliteSessions.open(path, max_events=5, clock=lambda: now[0])
     for number in range(100):
-        await store.append("v", [view("p", number, f"old {number}")], timeout_s=10)
+        await append(store, "v", [view("p", number, f"old {number}")])
     now[0] = IDEMPOTENT_S + 1
     for number in range(100, 200):
-        await store.append("v", [view("p", number, f"new {number}")], timeout_s=10)
+        await append(store, "v", [view("p", number, f"new {number}")])
     [[old]] = rows(path, "SELECT count(*) FROM event WHERE event_id LIKE 'old%'")
     assert old == 0
     for number in range(200, 1_000):
-        await store.append("v", [view("p", number, f"new {number}")], timeout_s=10)
+        await append(store, "v", [view("p", number, f"new {number}")])
     [[held]] = rows(path, "SELECT count(*) FROM event")
     assert isinstance(held, int)
     assert held < 5 * sqlite_sessions.IDS_PER_EVENT + sqlite_sessions.TRIM_EVERY
@@ -266,7 +270,7 @@ async def test_an_id_is_forgotten_when_its_day_is_over(path: Path) -> None:
 async def test_a_smaller_limit_is_reached_in_steps(path: Path) -> None:
     store = SqliteSessions.open(path)
     for number in range(100):
-        await store.append(f"v{number}", [view("p")], timeout_s=10)
+        await append(store, f"v{number}", [view("p")])
     await store.close()
     store = SqliteSessions.open(path, max_visitors=10)
 
@@ -305,7 +309,7 @@ async def test_a_damaged_file_is_named_when_it_is_noticed(path: Path) -> None:
     with pytest.raises(StateUnavailable, match=r"damaged.*move sessions\.sqlite\*"):
         await store.recent("v")
     with pytest.raises(StateUnavailable, match=r"damaged.*move sessions\.sqlite\*"):
-        await store.append("v", [view("p")], timeout_s=10)
+        await append(store, "v", [view("p")])
     await store.close()
 
 

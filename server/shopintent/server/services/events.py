@@ -40,8 +40,8 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
         tracked = [convert.tracked_event(each, received_at=now) for each in request.events]
         events = [each.event for each in tracked]
         visitor = convert.visitor_key(request.visitor)
-        new = await self.sessions.append(visitor, tracked, timeout_s=deadline.share_s())
-        counted = [event for event, is_new in zip(events, new, strict=True) if is_new]
+        appended = await self.sessions.append(visitor, tracked, timeout_s=deadline.share_s())
+        counted = [event for event, is_new in zip(events, appended.new, strict=True) if is_new]
         for release in self.traffic.ready:
             release.popular.record(counted)
         serving = self.traffic.release_for(visitor)
@@ -51,4 +51,4 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
                 # Now and not when a prediction waits for it: the tokens of all that was done.
                 history = await self.sessions.recent(visitor)
                 await serving.hydrator.hydrate(history, timeout_s=deadline.share_s(WARM_SHARE))
-        return pb.TrackEventsResponse(recorded_count=sum(new), unknown_product_ids=unknown)
+        return pb.TrackEventsResponse(recorded_count=sum(appended.new), unknown_product_ids=unknown)

@@ -11,7 +11,14 @@ from itertools import islice
 from operator import attrgetter
 
 from shopintent.behavior import Event
-from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, History, TrackedEvent
+from shopintent.server.sessions import (
+    EMPTY_HISTORY,
+    IDEMPOTENT_S,
+    Appended,
+    Deleted,
+    History,
+    TrackedEvent,
+)
 
 DAY_S = 24 * 60 * 60
 IDS_PER_EVENT = 20
@@ -57,9 +64,9 @@ class InMemorySessions:
         """In the order they were last seen, so that the first are forgotten first."""
 
     async def append(
-        self, visitor: str, events: Sequence[TrackedEvent], *, timeout_s: float
-    ) -> list[bool]:
-        """Adds events, all or none, and returns of each whether it was new; needs no time."""
+        self, visitor: str, events: Sequence[TrackedEvent], *, timeout_s: float, alias: str = ""
+    ) -> Appended:
+        """Adds events, all or none; needs no time."""
         now = self._clock()
         self._forget_idle(now)
         visit = self._visits.setdefault(visitor, _Visit(now))
@@ -72,9 +79,9 @@ class InMemorySessions:
             visit.history = None
         while len(self._visits) > self._max_visitors:
             self._visits.popitem(last=False)
-        return new
+        return Appended(new, "")
 
-    async def recent(self, visitor: str) -> History:
+    async def recent(self, visitor: str, *, position: str = "", timeout_s: float = 1.0) -> History:
         """Returns what the visitor did; EMPTY_HISTORY when unknown."""
         visit = self._visits.get(visitor)
         if visit is None or self._is_idle(visit, self._clock()):
@@ -82,6 +89,17 @@ class InMemorySessions:
         if visit.history is None:
             visit.history = History(tuple(visit.events))
         return visit.history
+
+    async def delete(self, visitor: str, *, timeout_s: float) -> Deleted:
+        """Forgets a visitor."""
+        held = await self.find(visitor, timeout_s=timeout_s)
+        self._visits.pop(visitor, None)
+        return held
+
+    async def find(self, visitor: str, *, timeout_s: float) -> Deleted:
+        """Returns what is held of a visitor."""
+        visit = self._visits.get(visitor)
+        return Deleted((visitor,), 0 if visit is None else len(visit.events))
 
     async def close(self) -> None:
         """Forgets everything."""

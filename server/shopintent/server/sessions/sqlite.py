@@ -17,7 +17,14 @@ from pathlib import Path
 
 from shopintent.behavior import Event
 from shopintent.server.cache import LruCache
-from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, History, TrackedEvent
+from shopintent.server.sessions import (
+    EMPTY_HISTORY,
+    IDEMPOTENT_S,
+    Appended,
+    Deleted,
+    History,
+    TrackedEvent,
+)
 from shopintent.server.sessions.group_commit import GroupWriter
 from shopintent.server.state import Database
 
@@ -205,21 +212,22 @@ class SqliteSessions:
         )
 
     async def append(
-        self, visitor: str, events: Sequence[TrackedEvent], *, timeout_s: float
-    ) -> list[bool]:
-        """Adds events, all or none, and returns of each whether it was new.
+        self, visitor: str, events: Sequence[TrackedEvent], *, timeout_s: float, alias: str = ""
+    ) -> Appended:
+        """Adds events, all or none.
 
         Raises Overloaded when nothing was tried, and StateUnavailable when it is not known whether
         they were added.
         """
         if not events:
-            return []
+            return Appended([], "")
         try:
-            return await self._writer.submit(_Append(visitor, events), timeout_s=timeout_s)
+            new = await self._writer.submit(_Append(visitor, events), timeout_s=timeout_s)
         except TimeoutError as error:
             raise self._database.unavailable("no answer in time") from error
+        return Appended(new, "")
 
-    async def recent(self, visitor: str) -> History:
+    async def recent(self, visitor: str, *, position: str = "", timeout_s: float = 1.0) -> History:
         """Returns what the visitor did; EMPTY_HISTORY when unknown. Raises StateUnavailable.
 
         It reads on the event loop, which costs less than asking another thread would.
@@ -235,11 +243,26 @@ class SqliteSessions:
                         raise
             await asyncio.sleep(0.001)
 
+    async def delete(self, visitor: str, *, timeout_s: float) -> Deleted:
+        """Forgets a visitor. Raises StateUnavailable."""
+        return await asyncio.to_thread(self._delete, visitor)
+
+    async def find(self, visitor: str, *, timeout_s: float) -> Deleted:
+        """Returns what is held of a visitor. Raises StateUnavailable."""
+        return Deleted((visitor,), len((await self.recent(visitor)).events))
+
     async def close(self) -> None:
         """Writes what waits, and closes the file."""
         await self._writer.close()
         self._reading.close()
         self._writing.close()
+
+    def _delete(self, visitor: str) -> Deleted:
+        with self._database.answer(), self._database.transaction(self._writing):
+            row = self._writing.execute("SELECT id FROM visitor WHERE key = ?", (visitor,))
+            found = [visitor_id for [visitor_id] in row.fetchall()]
+            self._forget(found)
+        return Deleted((visitor,), len(found))
 
     def _recent(self, visitor: str) -> History:
         row = self._reading.execute(
