@@ -21,7 +21,9 @@ from shopintent.artifacts.event_log import (
     LOGIN,
     PRODUCTS_FILE,
     SEGMENTS,
+    Compacted,
     LogRecord,
+    Segment,
 )
 from shopintent.artifacts.products import product_to_json
 from shopintent.behavior import Product
@@ -33,6 +35,7 @@ from shopintent.trainer.data.event_records import REPEATED
 pytestmark = pytest.mark.events
 
 NOW = 1_750_000_000
+YESTERDAY, TODAY = "2025-06-14", "2025-06-15"
 SEQUENCES = count(1)
 
 
@@ -60,17 +63,18 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / SEGMENTS).mkdir(parents=True)
-        (folder / DAYS).mkdir()
         (folder / LOG_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}))
 
-    def segment(self, name: str, records: Sequence[LogRecord], *, torn: bytes = b"") -> None:
-        lines = b"".join(each.to_line() for each in records)
-        (self.folder / SEGMENTS / f"{name}.jsonl").write_bytes(lines + torn)
+    def segment(self, number: int, records: Sequence[LogRecord], *, torn: bytes = b"") -> Path:
+        path = self.folder / SEGMENTS / Segment(TODAY, number).name
+        path.write_bytes(b"".join(each.to_line() for each in records) + torn)
+        return path
 
-    def day(self, name: str, records: Sequence[LogRecord]) -> None:
-        pl.DataFrame([asdict(each) for each in records]).write_parquet(
-            self.folder / DAYS / f"{name}.parquet"
-        )
+    def day(self, day: str, number: int, records: Sequence[LogRecord]) -> Path:
+        path = self.folder / DAYS / day / Compacted(day, number, number).name
+        path.parent.mkdir(parents=True)
+        pl.DataFrame([asdict(each) for each in records]).write_parquet(path)
+        return path
 
     def prepare(self, **options: Any) -> Dataset:
         return prepare_events(str(self.folder), self.folder.parent / "out", now=NOW, **options)
@@ -87,8 +91,8 @@ def done(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def test_segments_and_finished_days_are_one_log(log: Log) -> None:
-    log.day("2025-06-14", [record("a", "P1", at=NOW - 90_000)])
-    log.segment("00000002", [record("a", "P2"), record("b", "P3")])
+    log.day(YESTERDAY, 1, [record("a", "P1", at=NOW - 90_000)])
+    log.segment(3, [record("a", "P2"), record("b", "P3")])
     dataset = log.prepare()
     assert done(dataset) == [("a", "P1"), ("a", "P2"), ("b", "P3")]
     assert {file["file"].split("/")[0] for file in dataset.report()["files"]} == {DAYS, SEGMENTS}
@@ -97,37 +101,46 @@ def test_segments_and_finished_days_are_one_log(log: Log) -> None:
 def test_a_segment_that_became_parquet_before_a_crash_counts_once(log: Log) -> None:
     both = [record("a", f"P{n}", at=NOW - 9_000 + n) for n in range(5)]
     newer = [record("a", "P9", at=NOW - 8_000)]
-    log.day("2025-06-15", both)
-    log.segment("00000001", both)
-    log.segment("00000002", [both[-1], *newer])
+    log.day(TODAY, 2, both)
+    log.segment(2, both)
+    log.segment(3, newer)
     dataset = log.prepare()
     assert done(dataset) == [("a", each.product_id) for each in [*both, *newer]]
-    assert dataset.report()["apart"][REPEATED] == len(both) + 1
+
+
+def test_a_record_that_stands_in_two_files_counts_once(log: Log) -> None:
+    both = [record("a", f"P{n}", at=NOW - 9_000 + n) for n in range(5)]
+    newer = [record("a", "P9", at=NOW - 8_000)]
+    log.day(YESTERDAY, 1, both)
+    log.segment(2, [*both[::-1], *newer])
+    dataset = log.prepare()
+    assert done(dataset) == [("a", each.product_id) for each in [*both, *newer]]
+    assert dataset.report()["apart"][REPEATED] == len(both)
 
 
 def test_equal_numbers_of_different_sources_are_different_records(log: Log) -> None:
     one = record("a", "P1")
-    log.segment("00000001", [one, replace(one, source="other store", product_id="P2")])
+    log.segment(2, [one, replace(one, source="other store", product_id="P2")])
     assert done(log.prepare()) == [("a", "P1"), ("a", "P2")]
 
 
 def test_what_looks_alike_happened_twice(log: Log) -> None:
-    log.segment("00000001", [record("a", "P1"), record("a", "P1")])
+    log.segment(2, [record("a", "P1"), record("a", "P1")])
     assert done(log.prepare()) == [("a", "P1"), ("a", "P1")]
 
 
 def test_a_torn_last_line_costs_only_itself(log: Log) -> None:
-    log.segment("00000001", [record("a")], torn=record("a", "P2").to_line()[:70])
-    log.segment("00000002", [record("a", "P3", at=NOW - 8_000)])
+    log.segment(2, [record("a")], torn=record("a", "P2").to_line()[:70])
+    log.segment(3, [record("a", "P3", at=NOW - 8_000)])
     dataset = log.prepare()
     assert done(dataset) == [("a", "P1"), ("a", "P3")]
     assert dataset.report()["apart"]["torn lines"] == 1
 
 
 def test_a_login_joins_what_was_done_before_and_after_it(log: Log) -> None:
-    log.day("2025-06-14", [record("anonymous", "P1", at=NOW - 90_000)])
+    log.day(YESTERDAY, 1, [record("anonymous", "P1", at=NOW - 90_000)])
     log.segment(
-        "00000001",
+        2,
         [
             record("anonymous", "P2", at=NOW - 9_000),
             login("known", "anonymous", at=NOW - 8_000),
@@ -143,7 +156,7 @@ def test_a_login_joins_what_was_done_before_and_after_it(log: Log) -> None:
 
 def test_a_device_whose_shopper_changes_belongs_to_each_in_turn(log: Log) -> None:
     log.segment(
-        "00000001",
+        2,
         [
             record("device", "P1", at=NOW - 9_000),
             login("first", "device", at=NOW - 8_000),
@@ -157,7 +170,7 @@ def test_a_device_whose_shopper_changes_belongs_to_each_in_turn(log: Log) -> Non
 
 def test_impressions_are_counted_apart_and_never_dropped_as_unknown(log: Log) -> None:
     shown = record("a", "", event_type=IMPRESSION, shown_product_ids=("P1", "P2"))
-    log.segment("00000001", [shown, record("a"), replace(shown, sequence=0)])
+    log.segment(2, [shown, record("a"), replace(shown, sequence=0)])
     report = log.prepare().report()
     assert report["apart"]["impressions"] == 2
     assert report["rows_in"] == report["rows_out"] == 1
@@ -166,7 +179,7 @@ def test_impressions_are_counted_apart_and_never_dropped_as_unknown(log: Log) ->
 
 def test_every_field_of_behavior_comes_through(log: Log) -> None:
     log.segment(
-        "00000001",
+        2,
         [
             record("a", "", at=NOW - 90, event_type="search", search_query='NA "küche"\n1'),
             record("a", "", at=NOW - 80, event_type="view-category", category="Home > Pans"),
@@ -192,7 +205,7 @@ def test_products_that_the_shop_wrote_go_before_those_of_an_earlier_dataset(
     ]
     lines = [json.dumps(product_to_json(each), ensure_ascii=False) for each in written]
     (log.folder / PRODUCTS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    log.segment("00000001", [record("a", "P1"), record("a", "P2"), record("a", "unwritten")])
+    log.segment(2, [record("a", "P1"), record("a", "P2"), record("a", "unwritten")])
     first = {each.product_id: each for each in log.prepare().products()}
     assert first["P1"].categories == ("Home > Pans", "Sale")
     assert set(first) == {"P1", "P2", "new", "unwritten"}
@@ -215,8 +228,8 @@ def test_a_folder_that_is_no_log_is_named_with_the_remedy(tmp_path: Path) -> Non
 
 
 def test_a_log_without_behavior_says_what_it_holds(log: Log) -> None:
-    log.segment("00000001", [login("a", "b", at=NOW - 9)])
-    log.segment("00000002", [])
+    log.segment(2, [login("a", "b", at=NOW - 9)])
+    log.segment(3, [])
     with pytest.raises(PrepareError, match=r"no behavior yet \(.*1 logins"):
         log.prepare()
 
@@ -225,13 +238,13 @@ def test_files_that_servers_replace_while_they_are_read_are_read_again(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [record("a", "P1"), record("a", "P2")]
-    log.segment("00000001", records)
+    segment = log.segment(2, records)
     write, calls = event_records.write_behavior, count()
 
     def compact_first(*arguments: Any) -> dict[str, int]:
         if next(calls) == 0:
-            log.day("2025-06-15", records)
-            (log.folder / SEGMENTS / "00000001.jsonl").unlink()
+            log.day(TODAY, 2, records)
+            segment.unlink()
         return write(*arguments)
 
     monkeypatch.setattr(event_log, "write_behavior", compact_first)
@@ -239,13 +252,13 @@ def test_files_that_servers_replace_while_they_are_read_are_read_again(
 
 
 def test_a_damaged_file_is_named(log: Log) -> None:
-    (log.folder / DAYS / "2025-06-14.parquet").write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(PrepareError, match=r"2025-06-14\.parquet: is not readable"):
+    log.day(YESTERDAY, 1, [record("a")]).write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(PrepareError, match=r"events-.*\.parquet: is not readable"):
         log.prepare()
 
 
 def test_the_command_prepares_an_event_log(log: Log, tmp_path: Path) -> None:
-    log.segment("00000001", [record("a", "P1"), record("a", "P2")])
+    log.segment(2, [record("a", "P1"), record("a", "P2")])
     arguments = ["prepare", str(log.folder), "--mapping", "events", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output

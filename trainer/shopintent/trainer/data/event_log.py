@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from shopintent.artifacts.event_log import DAYS, LOG_FILE, PRODUCTS_FILE, SEGMENTS
+from shopintent.artifacts.event_log import LOG_FILE, PRODUCTS_FILE, log_files
 from shopintent.artifacts.products import product_from_json
 from shopintent.trainer.data.event_records import write_behavior
 from shopintent.trainer.data.mapping_file import load_mapping
@@ -39,7 +39,7 @@ def prepare_events(
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-log-", dir=out.parent) as folder:
         work = Path(folder)
-        root = Path(log)
+        root = _checked(Path(log))
         behavior, apart = _behavior(root, work, progress)
         if not any(behavior.rglob("*.parquet")):
             counted = ", ".join(f"{n:,} {what}" for what, n in apart.items())
@@ -71,16 +71,13 @@ def _behavior(root: Path, work: Path, progress: Progress) -> tuple[Path, dict[st
     raise PrepareError(f"{root}: its files change faster than they are read; copy it first.")
 
 
-def log_files(root: Path) -> list[Path]:
-    """Returns the files of a log, those of finished days first. Raises PrepareError for no log."""
+def _checked(root: Path) -> Path:
     if not (root / LOG_FILE).is_file():
         raise PrepareError(
             f"{root}: is no event log, for it has no {LOG_FILE}; give the folder that servers "
             f"name `event_log`, by default event-log in their state folder."
         )
-    # What becomes Parquet is removed then: so a record may be found twice, but never not at all.
-    segments = sorted((root / SEGMENTS).glob("*"))
-    return [*sorted((root / DAYS).glob("*.parquet")), *segments]
+    return root
 
 
 def _catalog(root: Path) -> pl.DataFrame:
