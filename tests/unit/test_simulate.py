@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -128,3 +129,37 @@ def test_progress_moves(tmp_path: Path) -> None:
     simulate(tmp_path / "shop", SMALL, lambda *step: seen.append(step))
     assert seen[-1] == ("simulate shoppers", 250, 250)
     assert len(seen) == 3
+
+
+def test_a_second_season_goes_on_with_the_same_shop(dataset: Dataset) -> None:
+    """Products and shoppers of the first season stay who they are; new ones come."""
+    first, second = (simulate_shop(replace(SMALL, season=season)) for season in (1, 2))
+    n_known = len(first.catalog)
+    assert second.catalog.titles[:n_known] == first.catalog.titles
+    assert second.catalog.ids[:n_known] == first.catalog.ids
+    assert len(set(second.catalog.ids)) == len(second.catalog) > 1.15 * n_known
+    new_shelves = {shelf.path for shelf in second.catalog.shelves[len(first.catalog.shelves) :]}
+    assert "Sports > Winter > Skis" in new_shelves
+    assert min(event.time for event in second.events) > max(event.time for event in first.events)
+    before, after = ({event.shopper for event in shop.events} for shop in (first, second))
+    assert len(before & after) > 0.8 * len(before)
+    assert after - before
+
+
+def test_the_tastes_of_a_season_are_others() -> None:
+    """New products take a good share of the views, and the shelves that drew before draw less."""
+    first, second = (simulate_shop(replace(SMALL, season=season)) for season in (1, 2))
+    seen = [event.product for event in second.events if event.product >= 0]
+    new = sum(product >= len(first.catalog) for product in seen) / len(seen)
+    assert 0.15 < new < 0.6
+    shares = []
+    for shop in (first, second):
+        shelves = [shop.catalog.shelf[event.product] for event in shop.events if event.product >= 0]
+        counts = np.bincount(shelves, minlength=len(second.catalog.shelves))
+        shares.append(counts / counts.sum())
+    assert 0.1 < np.abs(shares[0] - shares[1]).sum() / 2 < 0.6
+
+
+def test_a_season_before_the_first_is_refused() -> None:
+    with pytest.raises(SimulationError, match="season must be at least 1"):
+        SimulationConfig(season=0)

@@ -53,6 +53,14 @@ def simulate(
     shoppers: Annotated[int, typer.Option(min=1, help="How many shoppers.")] = 2_400,
     products: Annotated[int, typer.Option(min=1, help="How many products.")] = 2_000,
     days: Annotated[int, typer.Option(min=1, help="How many days of log.")] = 28,
+    season: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="The second goes on where the first ended: the same shoppers with other tastes, "
+            "new products and categories. Data for `update`.",
+        ),
+    ] = 1,
 ) -> None:
     """Simulate a shop: a catalog and logs with visits, searches, orders, bots and dirt.
 
@@ -62,7 +70,9 @@ def simulate(
     from shopintent.trainer.data import SimulationConfig
     from shopintent.trainer.data import simulate as simulate_shop
 
-    config = SimulationConfig(seed=seed, n_shoppers=shoppers, n_products=products, days=days)
+    config = SimulationConfig(
+        seed=seed, n_shoppers=shoppers, n_products=products, days=days, season=season
+    )
     with progress_bars() as progress:
         simulate_shop(out, config, progress)
     console.print(f"a simulated shop of {shoppers:,} shoppers is in [bold]{escape(str(out))}[/]")

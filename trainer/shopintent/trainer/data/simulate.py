@@ -18,6 +18,7 @@ from shopintent.trainer.data.progress import Progress, silent
 from shopintent.trainer.data.simulated_assortment import SHELVES
 from shopintent.trainer.data.simulated_catalog import SimulatedCatalog, make_catalog
 from shopintent.trainer.data.simulated_export import write_app_log, write_catalog, write_web_log
+from shopintent.trainer.data.simulated_seasons import NEWCOMERS, next_catalog, next_shopper
 from shopintent.trainer.data.simulated_shoppers import DAY_S, make_shopper
 from shopintent.trainer.data.simulated_visits import BROWSE, SimulatedEvent, simulate_shopper
 
@@ -40,10 +41,14 @@ class SimulationConfig:
     start: str = "2025-09-01T00:00:00+00:00"
     """ISO time at which the log starts, a Monday."""
     n_bots: int = 3
+    season: int = 1
+    """Each season goes on where the one before it ended, `days` later, with the same shoppers."""
 
     def __post_init__(self) -> None:
         if self.n_shoppers < 1 or self.days < 1 or self.n_bots < 0:
             raise SimulationError("n_shoppers and days must be at least 1, n_bots at least 0.")
+        if self.season < 1:
+            raise SimulationError("season must be at least 1.")
         if self.n_products < len(SHELVES):
             raise SimulationError(
                 f"n_products must be at least {len(SHELVES)}, one for every category."
@@ -76,7 +81,7 @@ def simulate(
         raise SimulationError(f"{out}: holds other things; give a new folder.")
     shop = simulate_shop(config, progress)
     out.mkdir(parents=True, exist_ok=True)
-    random = Random(f"{config.seed} export")
+    random = Random(named(f"{config.seed} export", config.season))
     write_catalog(out / "catalog.csv", shop.catalog)
     web = [event for event in shop.events if not event.in_app]
     app = [event for event in shop.events if event.in_app]
@@ -87,22 +92,36 @@ def simulate(
 
 
 def simulate_shop(config: SimulationConfig, progress: Progress = silent) -> SimulatedShop:
-    """Returns the shop in memory."""
-    start = int(datetime.fromisoformat(config.start).timestamp())
-    catalog = make_catalog(np.random.default_rng([config.seed, 0]), config.n_products, config.days)
-    events: list[SimulatedEvent] = []
-    for number in range(config.n_shoppers):
-        rng = np.random.default_rng([config.seed, 1, number])
-        shopper = make_shopper(rng, number, catalog, start, config.days)
-        random = Random(f"{config.seed} {number}")
-        events.extend(simulate_shopper(shopper, random, catalog, start, config.days))
-        if number % 100 == 99 or number + 1 == config.n_shoppers:
-            progress("simulate shoppers", number + 1, config.n_shoppers)
+    """Returns the shop in memory, as it is in the season."""
+    seed, days, season = config.seed, config.days, config.season
+    first = int(datetime.fromisoformat(config.start).timestamp())
+    start = first + (season - 1) * days * DAY_S
+    catalogs = [make_catalog(np.random.default_rng([seed, 0]), config.n_products, days)]
+    for later in range(2, season + 1):
+        rng = np.random.default_rng([seed, 2, later])
+        catalogs.append(next_catalog(rng, catalogs[-1], days))
+    catalog, events = catalogs[-1], list[SimulatedEvent]()
+    n_shoppers = round(config.n_shoppers * (1 + NEWCOMERS * (season - 1)))
+    for number in range(n_shoppers):
+        rng = np.random.default_rng([seed, 1, number])
+        shopper = make_shopper(rng, number, catalogs[0], first, days)
+        for later, its_catalog in enumerate(catalogs[1:], start=2):
+            rng = np.random.default_rng([seed, 1, number, later])
+            shopper = next_shopper(rng, shopper, its_catalog, start, days)
+        random = Random(named(f"{seed} {number}", season))
+        events.extend(simulate_shopper(shopper, random, catalog, start, days))
+        if number % 100 == 99 or number + 1 == n_shoppers:
+            progress("simulate shoppers", number + 1, n_shoppers)
     for number in range(config.n_bots):
-        random = Random(f"{config.seed} bot {number}")
-        events.extend(_bot(number, random, catalog, start, config.days))
+        random = Random(named(f"{seed} bot {number}", season))
+        events.extend(_bot(number, random, catalog, start, days))
     events.sort(key=lambda event: event.time)
     return SimulatedShop(catalog, events)
+
+
+def named(seed: str, season: int) -> str:
+    """Returns a seed of its own for every season; that of the first is as it always was."""
+    return seed if season == 1 else f"{seed} season {season}"
 
 
 def _bot(

@@ -1,4 +1,5 @@
-"""What the simulated shop deals in: departments, shelves (simulated_shelves.csv) and brands."""
+"""What the simulated shop deals in: departments, shelves (simulated_shelves.csv, and those that
+come with the second season, simulated_season_shelves.csv) and brands."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ class Shelf:
         return self.path.split(" > ")[0]
 
 
-def _read_shelves() -> tuple[Shelf, ...]:
-    file = resources.files("shopintent.trainer.data") / "simulated_shelves.csv"
+def _read_shelves(name: str) -> tuple[Shelf, ...]:
+    file = resources.files("shopintent.trainer.data") / name
     return tuple(
         Shelf(
             path=row["path"],
@@ -44,7 +45,9 @@ def _read_shelves() -> tuple[Shelf, ...]:
     )
 
 
-SHELVES = _read_shelves()
+SHELVES = _read_shelves("simulated_shelves.csv")
+SEASON_SHELVES = _read_shelves("simulated_season_shelves.csv")
+"""Of departments that SHELVES has; the shop deals in them from its second season on."""
 
 BRANDS = {
     "Home": "Norvik|Casa Linde|Hearthly|Brightwell|Oakmere|Simplo",

@@ -21,6 +21,8 @@ OUT_OF_STOCK_SHARE = 0.03
 class SimulatedCatalog:
     """Products as parallel arrays [N] or lists of N; shelves of products as index arrays."""
 
+    shelves: tuple[Shelf, ...]
+    """What the shop deals in, as `shelf` counts them."""
     ids: list[str]
     titles: list[str]
     descriptions: list[str]
@@ -47,19 +49,32 @@ class SimulatedCatalog:
 def make_catalog(rng: np.random.Generator, n_products: int, days: int) -> SimulatedCatalog:
     """Returns a catalog of n_products spread over all shelves."""
     shelf = np.sort(rng.permutation(np.arange(n_products) % len(SHELVES)))
-    n_brands = 6
+    return put_on(rng, SHELVES, shelf, days)
+
+
+def put_on(
+    rng: np.random.Generator,
+    shelves: tuple[Shelf, ...],
+    shelf: NDArray[np.int64],
+    days: int,
+    *,
+    first_number: int = 0,
+) -> SimulatedCatalog:
+    """Returns a catalog of a product for each entry of `shelf`; ids count from `first_number`."""
+    n_products, n_brands = len(shelf), 6
     brand = rng.integers(0, n_brands, n_products)
     tier = 1.0 - 2.0 * brand / (n_brands - 1)
     quality = rng.normal(0.35 * tier, 0.8)
     relative_price = 0.38 * tier + 0.18 * quality + rng.normal(0.0, 0.25, n_products)
-    median = np.array([SHELVES[s].median_price for s in shelf])
+    median = np.array([shelves[s].median_price for s in shelf])
     price = _shop_price(median * np.exp(relative_price))
-    names = [_name(rng, SHELVES[s], b, p) for s, b, p in zip(shelf, brand, price, strict=True)]
+    names = [_name(rng, shelves[s], b, p) for s, b, p in zip(shelf, brand, price, strict=True)]
     is_new = rng.random(n_products) < NEW_SHARE
     last_days = max(days - NEW_DAYS, 0)
     first_day = np.where(is_new, rng.integers(last_days, days, n_products), 0)
     return SimulatedCatalog(
-        ids=[f"P{100_000 + i}" for i in range(n_products)],
+        shelves=shelves,
+        ids=[f"P{100_000 + first_number + i}" for i in range(n_products)],
         titles=[title for title, _, _ in names],
         descriptions=[description for _, description, _ in names],
         brands=[brand_name for _, _, brand_name in names],
@@ -71,8 +86,13 @@ def make_catalog(rng: np.random.Generator, n_products: int, days: int) -> Simula
         in_stock=rng.random(n_products) >= OUT_OF_STOCK_SHARE,
         first_day=first_day,
         popularity=_popularity(rng, quality, first_day, days),
-        on_shelf=[np.flatnonzero(shelf == s) for s in range(len(SHELVES))],
+        on_shelf=products_on(shelves, shelf),
     )
+
+
+def products_on(shelves: tuple[Shelf, ...], shelf: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Returns the products of each shelf."""
+    return [np.flatnonzero(shelf == s) for s in range(len(shelves))]
 
 
 def _shop_price(price: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,6 @@ from shopintent.behavior.events import (
     VIEW_CATEGORY,
     VIEW_PRODUCT,
 )
-from shopintent.trainer.data.simulated_assortment import SHELVES
 from shopintent.trainer.data.simulated_catalog import SimulatedCatalog
 from shopintent.trainer.data.simulated_visits import SimulatedEvent
 
@@ -62,7 +61,7 @@ def write_catalog(path: Path, catalog: SimulatedCatalog) -> None:
                     catalog.titles[i],
                     catalog.descriptions[i],
                     catalog.brands[i],
-                    SHELVES[catalog.shelf[i]].path,
+                    catalog.shelves[catalog.shelf[i]].path,
                     f"{catalog.price[i]:.2f}",
                     "EUR",
                     "yes" if catalog.in_stock[i] else "no",

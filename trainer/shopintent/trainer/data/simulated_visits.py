@@ -22,7 +22,7 @@ from shopintent.behavior.events import (
     VIEW_CATEGORY,
     VIEW_PRODUCT,
 )
-from shopintent.trainer.data.simulated_assortment import GIFT_QUERIES, SHELVES, Shelf
+from shopintent.trainer.data.simulated_assortment import GIFT_QUERIES, Shelf
 from shopintent.trainer.data.simulated_catalog import SimulatedCatalog
 from shopintent.trainer.data.simulated_shoppers import DAY_S, Shopper
 
@@ -132,7 +132,7 @@ def simulate_shopper(
         if time >= end - 3600 or time < last_end + MIN_BETWEEN_VISITS_S:
             continue
         if mission is None and random.random() < shopper.mission_rate:
-            mission = _new_mission(shopper, random)
+            mission = _new_mission(shopper, random, catalog.shelves)
         intent = _intent(mission)
         day = (time - start) // DAY_S
         visit = _Visit(
@@ -145,11 +145,11 @@ def simulate_shopper(
         yield from visit.events
 
 
-def _new_mission(shopper: Shopper, random: Random) -> Mission:
+def _new_mission(shopper: Shopper, random: Random, shelves: tuple[Shelf, ...]) -> Mission:
     if random.random() < 0.2:
-        return Mission(GIFT, random.randrange(len(SHELVES)), 0)
-    shelf = random.choices(range(len(SHELVES)), weights=shopper.shelf_taste.tolist())[0]
-    dear = SHELVES[shelf].median_price > 80
+        return Mission(GIFT, random.randrange(len(shelves)), 0)
+    shelf = random.choices(range(len(shelves)), weights=shopper.shelf_taste.tolist())[0]
+    dear = shelves[shelf].median_price > 80
     return Mission(COMPARE, shelf, random.choice((1, 2, 2, 3) if dear else (0, 0, 1, 1)))
 
 
@@ -178,13 +178,17 @@ def _run(visit: _Visit, mission: Mission | None) -> list[tuple[int, Mission]]:
 
 def _browse(visit: _Visit) -> list[tuple[int, Mission]]:
     shopper, random = visit.shopper, visit.random
-    shelf = random.choices(range(len(SHELVES)), weights=shopper.shelf_taste.tolist())[0]
+    shelf = random.choices(range(len(visit.catalog.shelves)), weights=shopper.shelf_taste.tolist())[
+        0
+    ]
     if visit.chance(0.6):
         _open_shelf(visit, shelf)
     seen: list[int] = []
     for _ in range(1 + min(int(random.expovariate(1 / 4.2)), 20)):
         if visit.chance(0.2):
-            shelf = random.choices(range(len(SHELVES)), weights=shopper.shelf_taste.tolist())[0]
+            shelf = random.choices(
+                range(len(visit.catalog.shelves)), weights=shopper.shelf_taste.tolist()
+            )[0]
             _open_shelf(visit, shelf)
             continue
         product = _come_across(visit, shelf, 0.5)
@@ -208,7 +212,7 @@ def _browse(visit: _Visit) -> list[tuple[int, Mission]]:
 
 
 def _compare(visit: _Visit, mission: Mission) -> list[tuple[int, Mission]]:
-    shelf, random = SHELVES[mission.shelf], visit.random
+    shelf, random = visit.catalog.shelves[mission.shelf], visit.random
     _arrive(visit, mission, shelf)
     for _ in range(4 + min(int(random.expovariate(1 / 5.0)), 16)):
         if mission.considered and visit.chance(0.3):
@@ -235,7 +239,7 @@ def _compare(visit: _Visit, mission: Mission) -> list[tuple[int, Mission]]:
 
 
 def _hunt(visit: _Visit, mission: Mission) -> list[int]:
-    shelf, random = SHELVES[mission.shelf], visit.random
+    shelf, random = visit.catalog.shelves[mission.shelf], visit.random
     if mission.considered and visit.chance(0.45):
         best = max(mission.considered, key=lambda product: mission.considered[product])
         if visit.chance(0.6):
@@ -267,7 +271,11 @@ def _hunt(visit: _Visit, mission: Mission) -> list[int]:
 def _gift(visit: _Visit, mission: Mission) -> list[int]:
     random = visit.random
     visit.do(SEARCH, query=random.choice(GIFT_QUERIES))
-    shelves = [mission.shelf, random.randrange(len(SHELVES)), random.randrange(len(SHELVES))]
+    shelves = [
+        mission.shelf,
+        random.randrange(len(visit.catalog.shelves)),
+        random.randrange(len(visit.catalog.shelves)),
+    ]
     best: int | None = None
     for _ in range(2 + min(int(random.expovariate(1 / 2.8)), 10)):
         shelf = random.choice(shelves)
@@ -298,7 +306,7 @@ def _after(visit: _Visit, mission: Mission, bought: list[int]) -> list[tuple[int
     """What follows a deciding visit: used up things are bought again, some missions linger."""
     later: list[tuple[int, Mission]] = []
     for product in bought:
-        days = SHELVES[visit.catalog.shelf[product]].replenish_days
+        days = visit.catalog.shelves[visit.catalog.shelf[product]].replenish_days
         if days and visit.chance(0.9):
             again = Mission(REPLENISH, int(visit.catalog.shelf[product]), 0, {product: 1.0})
             later.append((_days_later(visit, days * 0.8, days * 1.2), again))
@@ -315,7 +323,7 @@ def _arrive(visit: _Visit, mission: Mission, shelf: Shelf) -> None:
 
 
 def _open_shelf(visit: _Visit, shelf: int) -> None:
-    path = SHELVES[shelf].path
+    path = visit.catalog.shelves[shelf].path
     parent = path.rsplit(" > ", 1)[0]
     visit.do(VIEW_CATEGORY, category=parent if visit.chance(0.2) else path)
 
@@ -331,7 +339,7 @@ def _search(visit: _Visit, shelf: Shelf) -> None:
 
 
 def _exact_query(visit: _Visit, product: int) -> str:
-    noun = SHELVES[visit.catalog.shelf[product]].noun.lower()
+    noun = visit.catalog.shelves[visit.catalog.shelf[product]].noun.lower()
     return f"{visit.catalog.brands[product].lower()} {noun}"
 
 
