@@ -339,3 +339,19 @@ def test_a_graph_that_differs_is_refused_with_the_output(
     changed.state_dict()[name].view(-1)[0] += change
     with pytest.raises(PublishError, match=f"differs from the trained network .* {output}"):
         check_export(replace(trained.run, **{part: changed}), inputs, graph_of(trained))
+
+
+def test_a_release_holds_what_training_goes_on_from_and_no_folder_of_this_machine(
+    trained: Trained,
+) -> None:
+    folder = trained.releases.release(RELEASE)
+    opened = Run.open(folder.training, folder.behavior_tokenizer)
+    info = trained.run.info
+    until = trained.dataset.info.observed_until
+    assert opened.info == replace(info, dataset="", observed_until=until)
+    assert opened.tokenizer.fingerprint == trained.run.tokenizer.fingerprint
+    for name, weight in trained.run.network.state_dict().items():
+        assert torch.equal(opened.network.state_dict()[name], weight)
+    sealed = {file.path for file in Manifest.load(folder.manifest).files}
+    for name in ("run.json", "model.safetensors", "heads.safetensors"):
+        assert f"releases/{RELEASE}/training/{name}" in sealed

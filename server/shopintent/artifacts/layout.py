@@ -8,6 +8,7 @@ releases/<id>/manifest.json         what belongs together; written last
               products.jsonl        the product collection, a product a line, most popular first
               product_embeddings.npy, product_content.npy      its rows, in the same order
               golden.npz            requests with the answers that must come back
+              training/             network and heads, for the trainer to go on from (`update`)
 
 A folder or object store that releases are published to and fetched from has the same layout.
 """
@@ -146,3 +147,8 @@ class ReleaseFolder:
     def product_content(self) -> Path:
         """[P, 6] int32, the content tokens, the rows in the order of `products`."""
         return self.path / "product_content.npy"
+
+    @property
+    def training(self) -> Path:
+        """The folder of what the trainer goes on from; servers never read it."""
+        return self.path / "training"

@@ -94,7 +94,7 @@ class Manifest:
     session_gap_s: int
     """A visit ends after this many idle seconds."""
     parent: str | None
-    """The release that served when this one was published."""
+    """The release that this one goes on from, or else the one that served when it was published."""
     data: DataWindow
     seeds: tuple[int, ...]
     """Of everything random in training."""

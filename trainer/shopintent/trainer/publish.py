@@ -6,7 +6,7 @@ All or nothing: everything is written aside and checked first, and appears at on
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -219,6 +219,7 @@ def write_release(
     embeddings = embed_products(run.network, run.tokenizer, inputs, on_progress)
     write_products(folder, catalog.products, embeddings, inputs.content)
     run.tokenizer.save(folder.behavior_tokenizer)
+    write_training(run, dataset, folder.training)
     shutil.copyfile(run.folder / text.TOKENIZER_FILE, folder.text_tokenizer)
     on_progress("asking golden requests", 0, 1)
     golden = make_golden(run, inputs, catalog.products, encoder.tokenizer, models)
@@ -239,7 +240,7 @@ def write_release(
         n_products=len(catalog.products),
         popularity=tuple(catalog.popularity[:n_popular].tolist()),
         session_gap_s=run.info.model.session_gap_s,
-        parent=parent,
+        parent=run.info.parent or parent,
         data=data_window(dataset, run.info.cut_time),
         seeds=(run.info.config.seed,),
         code=code_version(),
@@ -251,6 +252,15 @@ def write_release(
         files=(),
     )
     return seal(root, manifest, on_progress)
+
+
+def write_training(run: Run, dataset: Dataset, folder: Path) -> None:
+    """Writes what `update` goes on from, so that it needs nothing but the release.
+
+    It names no folder of the machine that trained.
+    """
+    info = replace(run.info, dataset="", observed_until=dataset.info.observed_until)
+    replace(run, info=info).save_weights(folder)
 
 
 def give_traffic(root: ReleasesRoot, release_id: str, promote: bool | None) -> bool:

@@ -20,6 +20,7 @@ from shopintent.trainer.model import IntentNetwork, ModelConfig
 
 FORMAT_VERSION = 2
 WEIGHTS, HEADS = "model.safetensors", "heads.safetensors"
+INFO, TOKENIZER = "run.json", "behavior_tokenizer"
 
 
 class RunError(ValueError):
@@ -42,6 +43,10 @@ class RunInfo:
     history: tuple[dict[str, float], ...]
     """The losses of every epoch."""
     best_epoch: int
+    observed_until: int = 0
+    """Unix seconds of the dataset's last event; from the cut to there it was held out."""
+    parent: str | None = None
+    """The release that an update went on from."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +62,27 @@ class Run:
     def save(self) -> None:
         """Writes network, heads, tokenizer and info into the folder; run.json comes last."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.network.state_dict(), self.folder / WEIGHTS)
-        save_file(self.heads.state_dict(), self.folder / HEADS)
-        self.tokenizer.save(self.folder / "behavior_tokenizer")
+        self.tokenizer.save(self.folder / TOKENIZER)
+        self.save_weights(self.folder)
+
+    def save_weights(self, folder: Path) -> None:
+        """Writes all but the tokenizer into a folder, which is made; run.json comes last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.network.state_dict(), folder / WEIGHTS)
+        save_file(self.heads.state_dict(), folder / HEADS)
         content = {"format_version": FORMAT_VERSION, **asdict(self.info)}
-        written = self.folder / ".run.json"
+        written = folder / f".{INFO}"
         written.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        written.replace(self.folder / "run.json")
+        written.replace(folder / INFO)
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
-        """Reads a run. Raises RunError when it is missing, unfinished, or of another version."""
+    def open(cls, folder: Path, tokenizer: Path | None = None) -> Run:
+        """Reads a run, its tokenizer from another folder where that is told.
+
+        Raises RunError when it is missing, unfinished, or of another version.
+        """
         try:
-            saved: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            saved: dict[str, Any] = json.loads((folder / INFO).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{folder} is no finished training run ({error}): make one with "
@@ -78,12 +91,12 @@ class Run:
         try:
             if saved.pop("format_version", None) != FORMAT_VERSION:
                 raise RunError(f"{folder} was made by another version of the trainer: train again")
-            return cls._from_saved(folder, saved)
+            return cls._from_saved(folder, saved, tokenizer or folder / TOKENIZER)
         except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
             raise RunError(f"{folder} is damaged ({error}): train again") from error
 
     @classmethod
-    def _from_saved(cls, folder: Path, saved: dict[str, Any]) -> Run:
+    def _from_saved(cls, folder: Path, saved: dict[str, Any], tokenizer: Path) -> Run:
         info = RunInfo(
             dataset=saved["dataset"],
             config=TrainConfig(**saved["config"]),
@@ -96,13 +109,15 @@ class Run:
             cut_time=saved["cut_time"],
             history=tuple(saved["history"]),
             best_epoch=saved["best_epoch"],
+            observed_until=saved.get("observed_until", 0),
+            parent=saved.get("parent"),
         )
         network = IntentNetwork(info.model)
         network.load_state_dict(load_file(folder / WEIGHTS))
         heads = IntentHeads(info.heads)
         heads.restore(load_file(folder / HEADS))
-        tokenizer = BehaviorTokenizer.load(folder / "behavior_tokenizer")
-        return cls(folder, info, network.eval(), heads.eval(), tokenizer)
+        loaded = BehaviorTokenizer.load(tokenizer)
+        return cls(folder, info, network.eval(), heads.eval(), loaded)
 
 
 def weights_digest(folder: Path) -> str:

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
+from shopintent.behavior import BehaviorTokenizer
 from shopintent.trainer.checkpoint import Checkpoint
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
 from shopintent.trainer.fit_network import fit_network
 from shopintent.trainer.heads import HeadsConfig, IntentHeads, fit_heads
+from shopintent.trainer.model import IntentNetwork
 from shopintent.trainer.orders import purchase_window_s
 from shopintent.trainer.predict import head_inputs
-from shopintent.trainer.prefixes import LEARNED_LENGTHS, visit_prefixes
+from shopintent.trainer.prefixes import LEARNED_LENGTHS, Prefixes, visit_prefixes
 from shopintent.trainer.run import Run, RunInfo
+from shopintent.trainer.sequences import Sequences
 from shopintent.trainer.training_data import actions, horizons, time_split
 from shopintent.trainer.training_log import TrainingLog
 
@@ -53,9 +56,7 @@ def train(
         session_gap_s=dataset.info.session_gap_s,
         cut_before_purchase=False,
     )
-    drawn = np.random.default_rng(config.seed).permutation(len(prefixes))[: config.max_prefixes]
-    prefixes = prefixes.take(drawn)
-    heads = IntentHeads(
+    heads = fitted_heads(
         HeadsConfig(
             event_types=fitted.tokenizer.event_types.words,
             n_actions=len(actions(dataset)),
@@ -67,21 +68,12 @@ def train(
                 cut=cut,
                 observed_until=dataset.info.observed_until,
             ),
-        )
-    )
-    seen = head_inputs(
+        ),
         fitted.network,
-        heads,
         fitted.tokenizer,
-        prefixes.behaviors(sequences),
-        prefixes.request_times,
-        on_progress,
-    )
-    fit_heads(
-        heads,
         sequences,
-        prefixes,
-        seen,
+        some_of(prefixes, config.max_prefixes, config.seed),
+        on_progress,
         fresh_from=split.validate_from,
         observed_until=cut,
     )
@@ -95,8 +87,41 @@ def train(
         cut_time=cut,
         history=fitted.history,
         best_epoch=fitted.best_epoch,
+        observed_until=dataset.info.observed_until,
     )
     run = Run(folder, info, fitted.network, heads, fitted.tokenizer)
     run.save()
     checkpoint.remove()
     return run
+
+
+def some_of(prefixes: Prefixes, limit: int, seed: int) -> Prefixes:
+    """Returns at most that many prefixes, in random order."""
+    return prefixes.take(np.random.default_rng(seed).permutation(len(prefixes))[:limit])
+
+
+def fitted_heads(
+    config: HeadsConfig,
+    network: IntentNetwork,
+    tokenizer: BehaviorTokenizer,
+    sequences: Sequences,
+    prefixes: Prefixes,
+    on_progress: Progress,
+    *,
+    fresh_from: int,
+    observed_until: int,
+) -> IntentHeads:
+    """Returns heads fitted to what a network says at the ends of prefixes, see `fit_heads`."""
+    heads = IntentHeads(config)
+    seen = head_inputs(
+        network,
+        heads,
+        tokenizer,
+        prefixes.behaviors(sequences),
+        prefixes.request_times,
+        on_progress,
+    )
+    fit_heads(
+        heads, sequences, prefixes, seen, fresh_from=fresh_from, observed_until=observed_until
+    )
+    return heads
