@@ -105,6 +105,11 @@ class FollowedKeyring:
         self._seen = self._stamp()
         self._looked_at = clock()
 
+    @property
+    def keys(self) -> tuple[PseudonymKey, ...]:
+        """The keys in use now, the newest first."""
+        return self._current().keys
+
     def pseudonym(self, visitor: str) -> str:
         """Returns what the visitor is called in the log from now on."""
         return self._current().pseudonym(visitor)

@@ -26,7 +26,11 @@ class PseudonymKey:
 
 
 class Pseudonyms(Protocol):
-    """Names shoppers: a Keyring, or one that follows its file."""
+    """Names shoppers: a Keyring, or one that follows its file (`keyring_file`)."""
+
+    @property
+    def keys(self) -> tuple[PseudonymKey, ...]:
+        """The keys in use now, the newest first."""
 
     def pseudonym(self, visitor: str) -> str:
         """Returns what the visitor is called in the log from now on."""
