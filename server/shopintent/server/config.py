@@ -132,6 +132,15 @@ class Config:
         "A file that holds the token that callers of ReleaseService must send. Without a token it "
         "serves nobody; without TLS the network can read it.",
     )
+    visitor_token: str = _option(
+        "", str, "The token that callers of VisitorService must send.", secret=True
+    )
+    visitor_token_file: Path | None = _option(
+        None,
+        Path,
+        "A file that holds the token that callers of VisitorService must send, who may delete "
+        "visitors. Without a token it serves nobody; without TLS the network can read it.",
+    )
     reuse_port: bool = _option(
         False,
         _boolean,
@@ -158,6 +167,12 @@ class Config:
         _number(int, 1),
         "Most calls answered at once; fewer where they would end late. More are refused with "
         "RESOURCE_EXHAUSTED.",
+    )
+    max_streams: int = _option(
+        5000,
+        _number(int, 1),
+        "Most calls of StreamIntents open at once, one a visit; each request in them counts as a "
+        "call while it is answered. More are refused with RESOURCE_EXHAUSTED.",
     )
     max_connection_age_s: float = _option(
         1800.0, _number(float, 1), "Seconds after which a connection is renewed, to spread load."
@@ -231,6 +246,23 @@ class Config:
         "What a tracked event survives once acknowledged: machine (loss of power; costs a flush of "
         "the disk) or process (kill -9).",
     )
+    event_log: Path | None = _option(
+        None,
+        Path,
+        "The folder of the event log, which training reads: one for all servers that share "
+        "sessions, on a file system they share. Default: event-log in STATE_PATH.",
+    )
+    event_log_days: int = _option(
+        90,
+        _number(int, 0),
+        "Days that the event log is kept; older ones are removed whole. 0 keeps no log.",
+    )
+    pseudonym_keys: Path | None = _option(
+        None,
+        Path,
+        "The file of the keys that shoppers are named with in the event log, the same for all "
+        "servers that share one. Made when missing. Default: pseudonym-keys.json in STATE_PATH.",
+    )
     max_visitors: int = _option(
         100_000,
         _number(int, 1),
@@ -301,11 +333,20 @@ def read_release_token(config: Config) -> str | None:
 
     Raises ConfigError for one that is easily guessed or cannot be sent.
     """
-    token = _secret(config.release_token, config.release_token_file, "RELEASE_TOKEN")
+    return _token(config.release_token, config.release_token_file, "RELEASE_TOKEN")
+
+
+def read_visitor_token(config: Config) -> str | None:
+    """Returns the token of VisitorService in the same way."""
+    return _token(config.visitor_token, config.visitor_token_file, "VISITOR_TOKEN")
+
+
+def _token(text: str, file: Path | None, name: str) -> str | None:
+    token = _secret(text, file, name)
     if token is not None and not TOKEN.fullmatch(token):
         raise ConfigError(
-            "SHOPINTENT_RELEASE_TOKEN is no token: use 16 to 512 letters, digits and signs without "
-            "spaces, such as `openssl rand -hex 32` makes"
+            f"{PREFIX}{name} is no token: use 16 to 512 letters, digits and signs without spaces, "
+            "such as `openssl rand -hex 32` makes"
         )
     return token
 
@@ -371,19 +412,16 @@ def _check(config: Config) -> None:
         )
     if config.index == "qdrant" and not config.qdrant_url:
         raise ConfigError("SHOPINTENT_QDRANT_URL is required when SHOPINTENT_INDEX is qdrant")
-    if config.qdrant_api_key and config.qdrant_api_key_file:
-        raise ConfigError(
-            "set only one of SHOPINTENT_QDRANT_API_KEY and SHOPINTENT_QDRANT_API_KEY_FILE"
-        )
-    if config.release_token and config.release_token_file:
-        raise ConfigError(
-            "set only one of SHOPINTENT_RELEASE_TOKEN and SHOPINTENT_RELEASE_TOKEN_FILE"
-        )
+    for name in ("qdrant_api_key", "release_token", "visitor_token"):
+        if getattr(config, name) and getattr(config, f"{name}_file"):
+            variable = f"{PREFIX}{name.upper()}"
+            raise ConfigError(f"set only one of {variable} and {variable}_FILE")
 
 
 def check_listen(config: Config) -> None:
-    """Raises ConfigError when others could reach the server without TLS, or its token is bad."""
+    """Raises ConfigError when others could reach the server without TLS, or a token is bad."""
     read_release_token(config)
+    read_visitor_token(config)
     open_to_others = not is_loopback(config.listen) and config.tls_certificate is None
     if open_to_others and not config.insecure:
         raise ConfigError(
@@ -401,3 +439,13 @@ def check_listen(config: Config) -> None:
 def state_folder(config: Config) -> Path:
     """Returns the folder where the server keeps what it alone knows."""
     return config.state_path or config.releases / "state"
+
+
+def event_log_folder(config: Config) -> Path:
+    """Returns the folder of the event log."""
+    return config.event_log or state_folder(config) / "event-log"
+
+
+def pseudonym_keys_file(config: Config) -> Path:
+    """Returns the file of the keys of pseudonyms."""
+    return config.pseudonym_keys or state_folder(config) / "pseudonym-keys.json"
