@@ -28,6 +28,7 @@ EXAMPLES: tuple[ShopIntentError, ...] = (
     errors.InternalError("request-1"),
     errors.Overloaded(),
     errors.StateUnavailable("sessions", "the disk is full"),
+    errors.StreamEnded("the server shuts down"),
     errors.ReleaseNotFound("r9", ["r1", "r2"]),
     errors.ReleaseNotReady("r2", "a golden request is answered otherwise"),
     errors.ReleaseInUse("r1", ["serving"]),

@@ -133,10 +133,11 @@ def test_the_server_may_write_to_what_it_changes_and_triton_to_nothing() -> None
         assert all(volume.endswith(":ro") for volume in SERVICES[name]["volumes"])
 
 
-def test_the_server_is_given_the_key_of_triton_and_the_token_of_its_callers() -> None:
+def test_the_server_is_given_the_key_of_triton_and_the_tokens_of_its_callers() -> None:
     environment = SERVICES["server"]["environment"]
     assert "SHOPINTENT_TRITON_MODEL_CONTROL_KEY" in environment
     assert "SHOPINTENT_RELEASE_TOKEN" in environment
+    assert "SHOPINTENT_VISITOR_TOKEN" in environment
 
 
 def test_qdrant_and_its_client_are_of_one_minor_version() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from shopintent.server.interceptors import CallInterceptor
 from shopintent.server.interceptors.admission import BUSY, Admission
+from shopintent.server.interceptors.streams import Streams
 from shopintent.server.lookout import Lookout
 from shopintent.server.metrics import Metrics
 from shopintent.v1 import recommendation_service_pb2_grpc
@@ -47,8 +48,8 @@ def admission() -> Told:
 
 @pytest.fixture
 async def lookout(admission: Told) -> AsyncIterator[Lookout]:
-    server = grpc.aio.server(interceptors=[CallInterceptor(Metrics(), admission)])
-    servicer: Any = SimpleNamespace(PredictIntent=None, Recommend=None)
+    server = grpc.aio.server(interceptors=[CallInterceptor(Metrics(), admission, Streams(most=1))])
+    servicer: Any = SimpleNamespace(PredictIntent=None, Recommend=None, StreamIntents=None)
     recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(servicer, server)
     lookout = Lookout(server, admission)
     lookout.listen()

@@ -24,7 +24,7 @@ from shopintent.artifacts.routing import (
 )
 from shopintent.server.app import App
 from shopintent.server.errors import ReleaseNotReady
-from shopintent.server.permission import Permission
+from shopintent.server.permission import release_permission
 from shopintent.server.releases.manager import ReleaseManager
 from shopintent.server.services.release_messages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from shopintent.server.traffic import MAX_SHADOWED, Traffic
@@ -184,7 +184,7 @@ async def test_the_token_is_never_logged(shop: Shop, caplog: pytest.LogCaptureFi
     await eventually(denial_is_logged)
     assert TOKEN not in logged()
     assert "guess" not in logged()
-    assert TOKEN not in repr(Permission(TOKEN))
+    assert TOKEN not in repr(release_permission(TOKEN))
 
 
 async def test_a_rollout_goes_from_shadow_to_promotion_and_back(shop: Shop) -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n shopintent/v1/error_reason.proto\x12\rshopintent.v1*\xeb\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\"\n\x1e\x45RROR_REASON_PRODUCT_NOT_FOUND\x10\x02\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\x03\x12\"\n\x1e\x45RROR_REASON_INDEX_UNAVAILABLE\x10\x04\x12!\n\x1d\x45RROR_REASON_RELEASE_MISMATCH\x10\x05\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x06\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x07\x12\"\n\x1e\x45RROR_REASON_STATE_UNAVAILABLE\x10\x08\x12\"\n\x1e\x45RROR_REASON_RELEASE_NOT_FOUND\x10\t\x12\"\n\x1e\x45RROR_REASON_RELEASE_NOT_READY\x10\n\x12\x1f\n\x1b\x45RROR_REASON_RELEASE_IN_USE\x10\x0b\x12$\n ERROR_REASON_CREDENTIALS_MISSING\x10\x0c\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n shopintent/v1/error_reason.proto\x12\rshopintent.v1*\x8a\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\"\n\x1e\x45RROR_REASON_PRODUCT_NOT_FOUND\x10\x02\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\x03\x12\"\n\x1e\x45RROR_REASON_INDEX_UNAVAILABLE\x10\x04\x12!\n\x1d\x45RROR_REASON_RELEASE_MISMATCH\x10\x05\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x06\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x07\x12\"\n\x1e\x45RROR_REASON_STATE_UNAVAILABLE\x10\x08\x12\"\n\x1e\x45RROR_REASON_RELEASE_NOT_FOUND\x10\t\x12\"\n\x1e\x45RROR_REASON_RELEASE_NOT_READY\x10\n\x12\x1f\n\x1b\x45RROR_REASON_RELEASE_IN_USE\x10\x0b\x12$\n ERROR_REASON_CREDENTIALS_MISSING\x10\x0c\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\r\x12\x1d\n\x19\x45RROR_REASON_STREAM_ENDED\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shopintent.v1.error_reason_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=52
-  _globals['_ERRORREASON']._serialized_end=543
+  _globals['_ERRORREASON']._serialized_end=574
 # @@protoc_insertion_point(module_scope)

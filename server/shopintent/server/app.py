@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -14,17 +14,20 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from shopintent.artifacts.routing import Routing
+from shopintent.behavior import Event
 from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.catalog_writes import CatalogWriter, catch_up
-from shopintent.server.config import Config, read_release_token, state_folder
+from shopintent.server.config import Config, read_release_token, read_visitor_token, state_folder
+from shopintent.server.deletion import VisitorEraser
 from shopintent.server.errors import ShopIntentError
 from shopintent.server.garbage import spare_what_stays
 from shopintent.server.interceptors.admission import Admission
+from shopintent.server.interceptors.streams import Streams
 from shopintent.server.listening import bind, grpc_server
 from shopintent.server.lookout import Lookout
 from shopintent.server.metrics import Metrics
 from shopintent.server.opening import ReleaseOpener, triton_channel
-from shopintent.server.permission import Permission
+from shopintent.server.permission import release_permission, visitor_permission
 from shopintent.server.readiness import prove_ready
 from shopintent.server.release_control import (
     current_routing,
@@ -39,7 +42,9 @@ from shopintent.server.services.catalog import CatalogService
 from shopintent.server.services.events import EventService
 from shopintent.server.services.health import SERVICES, publish_health
 from shopintent.server.services.recommendation import RecommendationService
+from shopintent.server.services.recording import Recorder
 from shopintent.server.services.releases import ReleaseService
+from shopintent.server.services.visitors import VisitorService
 from shopintent.server.serving import ServingRelease
 from shopintent.server.sessions import SessionStore
 from shopintent.server.sessions.memory import InMemorySessions
@@ -50,6 +55,7 @@ from shopintent.v1 import (
     event_service_pb2_grpc,
     recommendation_service_pb2_grpc,
     release_service_pb2_grpc,
+    visitor_service_pb2_grpc,
 )
 
 logger = logging.getLogger(__name__)
@@ -66,19 +72,23 @@ class App:
         traffic: Traffic,
         metrics: Metrics | None = None,
         manager: ReleaseManager | None = None,
+        eraser: VisitorEraser | None = None,
     ) -> None:
-        """Puts the server together; without a manager it has no ReleaseService."""
+        """Puts the server together; without a manager it has no ReleaseService, and without an
+        eraser no VisitorService.
+        """
         self._config = config
         self.traffic = traffic
         self.catalog = CatalogWriter(journal, traffic)
         self._health = health_aio.HealthServicer()
         self._metrics = metrics or Metrics()
         admission = Admission(most=config.max_concurrent_rpcs, timeout_s=config.answer_timeout_s)
-        self._server = grpc_server(config, self._metrics, admission)
+        self._streams = Streams(most=config.max_streams)
+        self._server = grpc_server(config, self._metrics, admission, self._streams)
         self._lookout = Lookout(self._server, admission)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
-        self._add_services(sessions, manager)
+        self._add_services(sessions, manager, eraser)
 
     async def start(self) -> int:
         """Listens and starts the checks; returns the port. Serving begins when they succeed."""
@@ -105,12 +115,15 @@ class App:
         await publish_health(self._health, monitor)
 
     async def stop(self) -> None:
-        """Drains: health turns to NOT_SERVING, running calls get `grace_s` seconds to finish."""
+        """Drains: health turns to NOT_SERVING, streams are told to go on elsewhere, and running
+        calls get `grace_s` seconds to finish.
+        """
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self._lookout.close()
         await self._health.enter_graceful_shutdown()
+        self._streams.drain()
         await self._server.stop(self._config.grace_s)
 
     async def _watch_releases(self) -> None:
@@ -129,21 +142,40 @@ class App:
                             release.backends.index, timeout_s=self._config.check_timeout_s
                         )
 
-    def _add_services(self, sessions: SessionStore, manager: ReleaseManager | None) -> None:
+    def _count(self, events: Sequence[Event]) -> None:
+        """Counts what was recorded here towards what is popular."""
+        for release in self.traffic.ready:
+            release.popular.record(events)
+
+    def _add_services(
+        self,
+        sessions: SessionStore,
+        manager: ReleaseManager | None,
+        eraser: VisitorEraser | None,
+    ) -> None:
         config, server, traffic = self._config, self._server, self.traffic
+        recorder = Recorder(sessions, self._count)
         recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(
-            RecommendationService(sessions, traffic, config.answer_timeout_s, self._metrics), server
+            RecommendationService(
+                sessions, traffic, recorder, config.answer_timeout_s, self._metrics
+            ),
+            server,
         )
         event_service_pb2_grpc.add_EventServiceServicer_to_server(
-            EventService(sessions, traffic, config.answer_timeout_s), server
+            EventService(sessions, traffic, recorder, config.answer_timeout_s), server
         )
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
             CatalogService(traffic, self.catalog, config.catalog_timeout_s), server
         )
         if manager is not None:
-            permission = Permission(read_release_token(config))
+            permission = release_permission(read_release_token(config))
             release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(
                 ReleaseService(manager, traffic, permission), server
+            )
+        if eraser is not None:
+            permission = visitor_permission(read_visitor_token(config))
+            visitor_service_pb2_grpc.add_VisitorServiceServicer_to_server(
+                VisitorService(eraser, permission), server
             )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflected = (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)

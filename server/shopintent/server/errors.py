@@ -105,6 +105,14 @@ class Overloaded(ShopIntentError):
         super().__init__("the server has more calls than it can answer in time; call again later")
 
 
+class StreamEnded(ShopIntentError):
+    """The server ends a stream between two requests; a new call goes on where this one ended."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "ERROR_REASON_STREAM_ENDED"
+    retry_after_s = 0.05
+
+
 class ReleaseMismatch(ShopIntentError):
     """Parts of the release do not fit together. Waiting does not help."""
 

@@ -40,6 +40,8 @@ class Degraded(StrEnum):
     MODEL_UNAVAILABLE = "model-unavailable"
     INDEX_UNAVAILABLE = "index-unavailable"
     TEXT_ENCODER_UNAVAILABLE = "text-encoder-unavailable"
+    BEHAVIOR_UNAVAILABLE = "behavior-unavailable"
+    INTENT_UNAVAILABLE = "intent-unavailable"
 
 
 @dataclass(frozen=True, eq=False)

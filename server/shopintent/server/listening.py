@@ -7,6 +7,7 @@ import grpc
 from shopintent.server.config import Config, ConfigError
 from shopintent.server.interceptors import CallInterceptor
 from shopintent.server.interceptors.admission import Admission
+from shopintent.server.interceptors.streams import Streams
 from shopintent.server.metrics import Metrics
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -17,13 +18,15 @@ BACKSTOP = 10
 """Times as many calls as are admitted may be open, those that are being refused among them."""
 
 
-def grpc_server(config: Config, metrics: Metrics, admission: Admission) -> grpc.aio.Server:
+def grpc_server(
+    config: Config, metrics: Metrics, admission: Admission, streams: Streams
+) -> grpc.aio.Server:
     """Returns a server with our interceptors and limits that does not listen yet."""
     age_ms = int(1000 * config.max_connection_age_s)
     return grpc.aio.server(
-        interceptors=[CallInterceptor(metrics, admission)],
+        interceptors=[CallInterceptor(metrics, admission, streams)],
         # Far above what is admitted: gRPC refuses everybody then, and does not say when to retry.
-        maximum_concurrent_rpcs=BACKSTOP * config.max_concurrent_rpcs,
+        maximum_concurrent_rpcs=BACKSTOP * config.max_concurrent_rpcs + config.max_streams,
         options=[
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
             ("grpc.max_concurrent_streams", MAX_STREAMS),

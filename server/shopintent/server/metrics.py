@@ -12,13 +12,14 @@ import mmap
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
 METHODS = (
     "shopintent.v1.RecommendationService/PredictIntent",
     "shopintent.v1.RecommendationService/Recommend",
+    "shopintent.v1.RecommendationService/StreamIntents",
     "shopintent.v1.EventService/TrackEvents",
     "shopintent.v1.CatalogService/GetProduct",
     "shopintent.v1.CatalogService/BatchUpdateProducts",
@@ -33,7 +34,10 @@ CODES = (
     "UNAUTHENTICATED",
 )
 REFUSED = "RESOURCE_EXHAUSTED"
-DEGRADED = ("model-unavailable", "index-unavailable", "text-encoder-unavailable", OTHER)
+DEGRADED = (
+    *("model-unavailable", "index-unavailable", "text-encoder-unavailable"),
+    *("behavior-unavailable", "intent-unavailable", OTHER),
+)
 STAGES = ("validate", "session", "tokens", "model", "index", "answer")
 
 SECONDS = (
@@ -98,6 +102,12 @@ STAGE = Family(
     {"stage": STAGES},
     FINE_SECONDS,
 )
+STREAM_REQUEST = Family(
+    "shopintent_stream_request_duration_seconds",
+    "How long each request of a stream took, from when it was read until it was answered.",
+    {},
+    SECONDS,
+)
 BATCH_ROWS = Family(
     "shopintent_model_batch_rows", "Calls answered by one call of the intent model.", {}, ROWS
 )
@@ -109,7 +119,10 @@ QUEUE_WAIT = Family(
 )
 STARTS = Family("shopintent_worker_starts_total", "Times that a server process was started.", {})
 PID = Family("shopintent_worker_pid", "The process.", {}, gauge=True)
-FAMILIES = (CALLS, IN_FLIGHT, DEGRADED_ANSWERS, STAGE, BATCH_ROWS, QUEUE_WAIT, STARTS, PID)
+FAMILIES = (
+    *(CALLS, IN_FLIGHT, STREAM_REQUEST, DEGRADED_ANSWERS, STAGE, BATCH_ROWS, QUEUE_WAIT),
+    *(STARTS, PID),
+)
 
 
 def _layout() -> tuple[dict[tuple[str, tuple[str, ...]], int], int]:
@@ -220,6 +233,8 @@ class Metrics:
         self._degraded = _cells(DEGRADED_ANSWERS)
         self.stages = {stage: Histogram(block, STAGE, (stage,)) for stage in STAGES}
         """How long each stage of an answer took, by its name."""
+        self.stream_request = Histogram(block, STREAM_REQUEST)
+        """How long each request of a stream took."""
         self.batch_rows = Histogram(block, BATCH_ROWS)
         """How many calls each call of the intent model answered."""
         self.queue_wait = Histogram(block, QUEUE_WAIT)
@@ -245,6 +260,11 @@ class Metrics:
         """Counts an answer that went out without something; reasons are those of `Degraded`."""
         cell = self._degraded.get((method, reason), self._degraded[OTHER, OTHER])
         self._counts[cell] += 1
+
+    def degraded_answer(self, method: str, reasons: Iterable[str]) -> None:
+        """Counts everything that an answer went out without."""
+        for reason in reasons:
+            self.degraded(method, reason)
 
     def laps(self) -> Laps:
         """Begins to measure the stages of an answer."""

@@ -31,9 +31,11 @@ ALWAYS_ADMITTED = (
     "/grpc.",
     "/shopintent.v1.CatalogService/",
     "/shopintent.v1.ReleaseService/",
+    "/shopintent.v1.VisitorService/",
 )
 """Health, reflection and a rollback must answer most of all when there is too much to do; writes of
-the catalog and checks of releases take long by nature, and say nothing of how busy the server is.
+the catalog, checks of releases and deletions take long by nature, and say nothing of how busy the
+server is.
 """
 
 BUSY = 8

@@ -38,7 +38,7 @@ def guarded(call: Call, parse: Callable[[bytes], Any]) -> Call:
 
     async def answer(request: bytes, context: Context) -> Any:
         try:
-            return await call(_parsed(request, parse), context)
+            return await call(parsed(request, parse), context)
         except ShopIntentError as error:
             failure = error
         except grpc.aio.AbortError:
@@ -55,7 +55,8 @@ def guarded(call: Call, parse: Callable[[bytes], Any]) -> Call:
     return answer
 
 
-def _parsed(request: bytes, parse: Callable[[bytes], Any]) -> Any:
+def parsed(request: bytes, parse: Callable[[bytes], Any]) -> Any:
+    """Returns the message. Raises InvalidRequest for bytes that are none."""
     try:
         return parse(request)
     except DecodeError as error:

@@ -24,6 +24,17 @@ def replace_call(handler: Handler, call: Call) -> Handler:
     )
 
 
+def replace_stream(handler: Handler, call: Call) -> Handler:
+    """Returns a handler whose call reads bytes and writes messages through its context."""
+    # The type stubs know handlers that are given an iterator and return one.
+    answer: Any = call
+    return grpc.stream_stream_rpc_method_handler(
+        answer,
+        request_deserializer=None,
+        response_serializer=handler.response_serializer,
+    )
+
+
 def code_name(context: Context) -> str:
     """Returns the name of the status that a call was ended with."""
     code: Any = context.code()

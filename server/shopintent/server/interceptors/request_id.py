@@ -22,13 +22,18 @@ def current_request_id() -> str:
     return _request_id.get()
 
 
+def set_request_id(request_id: str) -> None:
+    """Names what the call does from now on: of a stream each request has an id of its own."""
+    _request_id.set(request_id)
+
+
 def identified(call: Call) -> Call:
     """Sets the request id for everything inside, and sends it back with the answer."""
 
     async def answer(request: Any, context: Context) -> Any:
         request_id = _offered(context) or new_request_id()
         # Every call runs in a context of its own, which ends with it.
-        _request_id.set(request_id)
+        set_request_id(request_id)
         context.set_trailing_metadata(((METADATA_KEY, request_id),))
         return await call(request, context)
 

@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from google.protobuf import duration_pb2
 from google.type import money_pb2
 
+from shopintent.artifacts.event_log import IMPRESSION
 from shopintent.behavior import PRODUCT_EVENT_TYPES, Event, Product, events
 from shopintent.server.catalog import PRODUCT_FIELDS
 from shopintent.server.hydrate import Degraded
@@ -24,6 +25,7 @@ EVENT_NAMES = {
     user_event_pb2.EVENT_TYPE_ADD_TO_CART: events.ADD_TO_CART,
     user_event_pb2.EVENT_TYPE_REMOVE_FROM_CART: events.REMOVE_FROM_CART,
     user_event_pb2.EVENT_TYPE_PURCHASE: events.PURCHASE,
+    user_event_pb2.EVENT_TYPE_IMPRESSION: IMPRESSION,
 }
 
 PRODUCT_PATHS = {
@@ -42,6 +44,8 @@ DEGRADED_REASONS = {
     Degraded.TEXT_ENCODER_UNAVAILABLE: (
         recommendation_service_pb2.DEGRADED_REASON_TEXT_ENCODER_UNAVAILABLE
     ),
+    Degraded.BEHAVIOR_UNAVAILABLE: recommendation_service_pb2.DEGRADED_REASON_BEHAVIOR_UNAVAILABLE,
+    Degraded.INTENT_UNAVAILABLE: recommendation_service_pb2.DEGRADED_REASON_INTENT_UNAVAILABLE,
 }
 
 EVERYTHING = ProductFilter()
@@ -53,28 +57,65 @@ _NANO = Decimal("1e-9")
 def visitor_key(visitor: user_event_pb2.Visitor) -> str:
     """Returns the key that the visitor's events are kept under; empty for nobody.
 
-    The prefix keeps a visitor and a session of the same name apart.
+    The prefix keeps a shopper, a visitor and a session of the same name apart.
     """
+    if visitor.user_id:
+        return f"user:{visitor.user_id}"
+    return anonymous_key(visitor)
+
+
+def anonymous_key(visitor: user_event_pb2.Visitor) -> str:
+    """Returns the key of whoever it is when they are not logged in; empty when that is unknown."""
     if visitor.visitor_id:
         return f"visitor:{visitor.visitor_id}"
     return f"session:{visitor.session_id}" if visitor.session_id else ""
 
 
+def alias_key(visitor: user_event_pb2.Visitor) -> str:
+    """Returns the anonymous key of a shopper who is known; empty where there are not both."""
+    return anonymous_key(visitor) if visitor.user_id else ""
+
+
+def every_key(visitor: user_event_pb2.Visitor) -> list[str]:
+    """Returns a key for each id of the visitor."""
+    ids = {"user": visitor.user_id, "visitor": visitor.visitor_id, "session": visitor.session_id}
+    return [f"{kind}:{name}" for kind, name in ids.items() if name]
+
+
 def tracked_event(message: user_event_pb2.UserEvent, *, received_at: int) -> TrackedEvent:
+    """Returns the event as it is recorded, with what led to it."""
+    event = event_from_proto(message, received_at=received_at)
+    shown = message.shown_product_ids if event.event_type == IMPRESSION else ()
+    return TrackedEvent(
+        event=event,
+        event_id=message.event_id,
+        attribution_token=message.attribution_token,
+        experiment_ids=tuple(message.experiment_ids),
+        shown_product_ids=tuple(shown),
+    )
+
+
+def behavior_events(
+    messages: Iterable[user_event_pb2.UserEvent], *, received_at: int
+) -> list[Event]:
+    """Returns the events that predictions read: an impression is nothing that was done."""
+    return [
+        event_from_proto(message, received_at=received_at)
+        for message in messages
+        if message.event_type != user_event_pb2.EVENT_TYPE_IMPRESSION
+    ]
+
+
+def event_from_proto(message: user_event_pb2.UserEvent, *, received_at: int) -> Event:
     """Returns the event; only the fields that belong to its type are kept."""
     event_type = EVENT_NAMES[message.event_type]
-    event = Event(
+    return Event(
         event_type=event_type,
         event_time=message.event_time.seconds if message.HasField("event_time") else received_at,
         product_id=message.product_id if event_type in PRODUCT_EVENT_TYPES else "",
         category=message.category if event_type == events.VIEW_CATEGORY else "",
         search_query=message.search_query if event_type == events.SEARCH else "",
         quantity=units(message) if event_type in events.QUANTITY_EVENT_TYPES else 0,
-    )
-    return TrackedEvent(
-        event=event,
-        event_id=message.event_id,
-        attribution_token=message.attribution_token,
     )
 
 

@@ -16,6 +16,7 @@ from shopintent.v1 import (
     event_service_pb2,
     recommendation_service_pb2,
     release_service_pb2,
+    visitor_service_pb2,
 )
 
 SERVICES = tuple(
@@ -25,6 +26,7 @@ SERVICES = tuple(
         event_service_pb2,
         catalog_service_pb2,
         release_service_pb2,
+        visitor_service_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 )

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 
 from shopintent.behavior import Product
-from shopintent.server.ranking import RankedProduct
+from shopintent.server.ranking import RankedProduct, Source
 from shopintent.server.services import convert
 from shopintent.server.wire import FIXED_32, LENGTH_DELIMITED, VARINT, tag, varint
 from shopintent.v1 import recommendation_service_pb2 as pb
@@ -20,6 +20,16 @@ _PRODUCT = tag(pb.Recommendation.PRODUCT_FIELD_NUMBER, LENGTH_DELIMITED)
 _SOURCE = tag(pb.Recommendation.SOURCE_FIELD_NUMBER, VARINT)
 _SCORE = tag(pb.Recommendation.SCORE_FIELD_NUMBER, FIXED_32)
 _SOURCE_AND_SCORE_BYTES = 1 + 1 + 1 + 4
+
+SOURCES = {
+    Source.PERSONALIZED: pb.RECOMMENDATION_SOURCE_PERSONALIZED,
+    Source.POPULAR: pb.RECOMMENDATION_SOURCE_POPULAR,
+    Source.TRENDING: pb.RECOMMENDATION_SOURCE_TRENDING,
+}
+_SOURCE_AND_SCORE = {
+    source: _SOURCE + varint(number) + _SCORE for source, number in SOURCES.items()
+}
+"""What stands before the score, by the source."""
 
 
 class RecommendedProducts:
@@ -34,18 +44,16 @@ class RecommendedProducts:
         response: pb.RecommendResponse,
         ranked: Sequence[RankedProduct],
         view: int,
-        source: pb.RecommendationSource,
     ) -> None:
         """Adds the products, as full as the ProductView asks for, to what the response holds."""
         heads = self._heads.setdefault(view, {})
-        source_and_score = _SOURCE + varint(source) + _SCORE
         parts: list[bytes] = []
-        for product, score in ranked:
+        for product, score, source in ranked:
             held = heads.get(product.product_id)
             # The same object is the same product; another may be what was written to the catalog.
             if held is None or (held[0] is not product and held[0] != product):
                 held = self._keep(heads, product, view)
-            parts += (held[1], source_and_score, struct.pack("<f", score))
+            parts += (held[1], _SOURCE_AND_SCORE[source], struct.pack("<f", score))
         response.MergeFromString(b"".join(parts))
 
     def _keep(

@@ -14,13 +14,15 @@ from google.type import money_pb2
 
 from shopintent.behavior.products import CATEGORY_SEPARATOR
 from shopintent.server.errors import FieldViolation, InvalidRequest
-from shopintent.server.services.convert import PRODUCT_PATHS
+from shopintent.server.services.consistency_token import position_of
+from shopintent.server.services.convert import PRODUCT_PATHS, every_key
 from shopintent.v1 import (
     catalog_service_pb2,
     event_service_pb2,
     product_pb2,
     recommendation_service_pb2,
     user_event_pb2,
+    visitor_service_pb2,
 )
 
 MAX_ID = 128
@@ -30,6 +32,8 @@ MAX_BRAND = 200
 MAX_TOKEN = 200
 MAX_RECENT_EVENTS = 200
 MAX_TRACKED_EVENTS = 100
+MAX_SHOWN = 100
+MAX_EXPERIMENTS = 10
 MAX_PRODUCTS = 1_000
 MAX_PRODUCT_CATEGORIES = 20
 MAX_FILTER_CATEGORIES = 100
@@ -46,6 +50,7 @@ CURRENCY = re.compile(r"[A-Z]{3}")
 
 _CATEGORY_EVENT = user_event_pb2.EVENT_TYPE_VIEW_CATEGORY
 _SEARCH_EVENT = user_event_pb2.EVENT_TYPE_SEARCH
+_IMPRESSION = user_event_pb2.EVENT_TYPE_IMPRESSION
 # An enum makes the list of its values anew whenever it is asked.
 _EVENT_TYPES = frozenset(user_event_pb2.EventType.values())
 _VIEWS = frozenset(product_pb2.ProductView.values())
@@ -87,6 +92,8 @@ def check_predict_intent(
     violations = Violations()
     _check_visitor(violations, request.visitor)
     _check_recent_events(violations, request.recent_events, now)
+    if request.consistency_token:
+        _check_consistency_token(violations, request.consistency_token)
     violations.raise_if_any()
 
 
@@ -103,18 +110,38 @@ def check_recommend(request: recommendation_service_pb2.RecommendRequest, *, now
         violations.add("view", f"has no value {request.view}; use one of ProductView")
     if request.HasField("filter"):
         _check_filter(violations, request.filter)
+    if request.consistency_token:
+        _check_consistency_token(violations, request.consistency_token)
     violations.raise_if_any()
 
 
 def check_track_events(request: event_service_pb2.TrackEventsRequest, *, now: int) -> None:
     """Raises InvalidRequest when the request breaks the contract; `now` is in unix seconds."""
     violations = Violations()
-    if not request.visitor.visitor_id and not request.visitor.session_id:
-        violations.add("visitor", "set visitor_id or session_id")
-    _check_visitor(violations, request.visitor)
-    if violations.check_count("events", len(request.events), MAX_TRACKED_EVENTS, minimum=1):
-        for position, event in enumerate(request.events):
-            _check_event(violations, f"events[{position}]", event, now)
+    _check_somebody(violations, request.visitor)
+    _check_tracked_events(violations, request.events, now, minimum=1)
+    violations.raise_if_any()
+
+
+def check_stream_intents(
+    request: recommendation_service_pb2.StreamIntentsRequest, *, is_first: bool, now: int
+) -> None:
+    """Raises InvalidRequest when a request of a stream breaks the contract."""
+    violations = Violations()
+    if is_first or request.HasField("visitor"):
+        _check_somebody(violations, request.visitor)
+    _check_tracked_events(violations, request.events, now, minimum=0)
+    if request.consistency_token:
+        _check_consistency_token(violations, request.consistency_token)
+    violations.raise_if_any()
+
+
+def check_visitor(
+    request: visitor_service_pb2.DeleteVisitorRequest | visitor_service_pb2.VerifyDeletionRequest,
+) -> None:
+    """Raises InvalidRequest unless the request says whom it is about."""
+    violations = Violations()
+    _check_somebody(violations, request.visitor)
     violations.raise_if_any()
 
 
@@ -147,6 +174,29 @@ def check_product_id(product_id: str) -> None:
 def _check_visitor(violations: Violations, visitor: user_event_pb2.Visitor) -> None:
     violations.check_length("visitor.visitor_id", visitor.visitor_id, MAX_ID)
     violations.check_length("visitor.session_id", visitor.session_id, MAX_ID)
+    violations.check_length("visitor.user_id", visitor.user_id, MAX_ID)
+
+
+def _check_somebody(violations: Violations, visitor: user_event_pb2.Visitor) -> None:
+    if not every_key(visitor):
+        violations.add("visitor", "set visitor_id, session_id or user_id")
+    _check_visitor(violations, visitor)
+
+
+def _check_consistency_token(violations: Violations, token: str) -> None:
+    try:
+        position_of(token)
+    except ValueError:
+        what = "is no token of this server; send one that a response about the visitor held"
+        violations.add("consistency_token", what)
+
+
+def _check_tracked_events(
+    violations: Violations, events: Sequence[user_event_pb2.UserEvent], now: int, *, minimum: int
+) -> None:
+    if violations.check_count("events", len(events), MAX_TRACKED_EVENTS, minimum=minimum):
+        for position, event in enumerate(events):
+            _check_event(violations, f"events[{position}]", event, now)
 
 
 def _check_recent_events(
@@ -169,7 +219,17 @@ def _check_event(
         violations.add(f"{path}.quantity", f"is {event.quantity}; send 1 to {MAX_QUANTITY}")
     if event.HasField("event_time"):
         _check_event_time(violations, f"{path}.event_time", event, now)
+    if event.experiment_ids:
+        _check_ids(violations, f"{path}.experiment_ids", event.experiment_ids, MAX_EXPERIMENTS)
+    if event.shown_product_ids:
+        _check_ids(violations, f"{path}.shown_product_ids", event.shown_product_ids, MAX_SHOWN)
     _check_event_type(violations, path, event)
+
+
+def _check_ids(violations: Violations, path: str, ids: Sequence[str], maximum: int) -> None:
+    if violations.check_count(path, len(ids), maximum):
+        for position, each in enumerate(ids):
+            _check_required_id(violations, f"{path}[{position}]", each)
 
 
 def _check_event_type(violations: Violations, path: str, event: user_event_pb2.UserEvent) -> None:
@@ -185,6 +245,10 @@ def _check_event_type(violations: Violations, path: str, event: user_event_pb2.U
     elif event_type == _CATEGORY_EVENT:
         if not event.category.strip():
             violations.add(f"{path}.category", "is required for a category view; send its path")
+    elif event_type == _IMPRESSION:
+        if not event.shown_product_ids:
+            what = "is required for an impression; send the products in the order shown"
+            violations.add(f"{path}.shown_product_ids", what)
     elif not event.product_id:
         name = user_event_pb2.EventType.Name(event_type)
         violations.add(f"{path}.product_id", f"is required for {name}; send the product's id")
