@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from shopintent.server.ranking import RankedProduct
+from shopintent.server.ranking import RankedProduct, Source
 from shopintent.server.services import convert
 from shopintent.server.services.products import RecommendedProducts
 from shopintent.server.wire import varint
@@ -18,27 +18,31 @@ from shopintent.v1.product_pb2 import (
 )
 from support import shop
 
-PERSONALIZED = pb.RECOMMENDATION_SOURCE_PERSONALIZED
-POPULAR = pb.RECOMMENDATION_SOURCE_POPULAR
+SOURCES = {
+    Source.PERSONALIZED: pb.RECOMMENDATION_SOURCE_PERSONALIZED,
+    Source.POPULAR: pb.RECOMMENDATION_SOURCE_POPULAR,
+    Source.TRENDING: pb.RECOMMENDATION_SOURCE_TRENDING,
+}
 LONG = replace(shop.products(1)[0], description="ü" * 40_000)
-RANKED = [RankedProduct(each, 0.5 - row / 64) for row, each in enumerate([*shop.products(), LONG])]
+RANKED = [
+    RankedProduct(each, 0.5 - row / 64, list(Source)[row % len(Source)])
+    for row, each in enumerate([*shop.products(), LONG])
+]
 
 
 def page(
     recommended: RecommendedProducts,
     ranked: list[RankedProduct],
     view: int = PRODUCT_VIEW_FULL,
-    source: pb.RecommendationSource = PERSONALIZED,
 ) -> pb.RecommendResponse:
     response = pb.RecommendResponse(attribution_token="t")
-    recommended.add_to(response, ranked, view, source)
+    recommended.add_to(response, ranked, view)
     return response
 
 
 def expected(
     ranked: list[RankedProduct],
     view: int = PRODUCT_VIEW_FULL,
-    source: pb.RecommendationSource = PERSONALIZED,
 ) -> pb.RecommendResponse:
     return pb.RecommendResponse(
         attribution_token="t",
@@ -46,7 +50,7 @@ def expected(
             pb.Recommendation(
                 product=convert.product_to_proto(each.product, view),
                 score=each.score,
-                source=source,
+                source=SOURCES[each.source],
             )
             for each in ranked
         ],
@@ -54,14 +58,13 @@ def expected(
 
 
 @pytest.mark.parametrize("view", [PRODUCT_VIEW_UNSPECIFIED, PRODUCT_VIEW_ID, PRODUCT_VIEW_FULL])
-@pytest.mark.parametrize("source", [PERSONALIZED, POPULAR])
 @pytest.mark.parametrize("n_products", [0, 1, len(RANKED)])
 def test_a_page_is_the_same_whether_its_products_were_shown_before_or_not(
-    view: int, source: pb.RecommendationSource, n_products: int
+    view: int, n_products: int
 ) -> None:
     recommended, ranked = RecommendedProducts(), RANKED[:n_products]
     for _ in range(2):
-        assert page(recommended, ranked, view, source) == expected(ranked, view, source)
+        assert page(recommended, ranked, view) == expected(ranked, view)
 
 
 def test_a_product_that_was_written_is_shown_as_it_is_now() -> None:

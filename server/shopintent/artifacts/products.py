@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -87,9 +87,35 @@ def read_products(folder: ReleaseFolder) -> Iterator[IndexedProduct]:
         if not n_products == len(embeddings) == len(content):
             raise ValueError(f"{folder.products.name} has fewer rows than the arrays beside it")
     except Exception as error:  # Damaged arrays, lines and prices raise errors of many kinds.
-        raise ReleaseError(f"the products in {folder.path} cannot be read: {error}") from error
+        raise _unreadable(folder, error) from error
 
 
 def read_first_products(folder: ReleaseFolder, limit: int) -> list[IndexedProduct]:
     """Returns the first products of the collection: the most popular ones."""
     return list(islice(read_products(folder), limit))
+
+
+def read_rows(folder: ReleaseFolder, rows: Collection[int]) -> list[Product]:
+    """Returns the products in these rows of the collection, in its order; raises ReleaseError."""
+    wanted = frozenset(rows)
+    try:
+        with folder.products.open(encoding="utf-8") as file:
+            lines = [line for row, line in enumerate(file) if row in wanted]
+        return [product_from_json(json.loads(line)) for line in lines]
+    except Exception as error:  # As in `read_products`.
+        raise _unreadable(folder, error) from error
+
+
+def read_content(folder: ReleaseFolder) -> NDArray[np.int32]:
+    """Returns [P, 6], the content of the whole collection, still on the disk; see `read_rows`."""
+    try:
+        content: NDArray[np.int32] = np.load(
+            folder.product_content, mmap_mode="r", allow_pickle=False
+        )
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+    return content
+
+
+def _unreadable(folder: ReleaseFolder, error: Exception) -> ReleaseError:
+    return ReleaseError(f"the products in {folder.path} cannot be read: {error}")

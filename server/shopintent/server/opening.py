@@ -35,6 +35,7 @@ from shopintent.server.inference.triton import (
     TritonRepository,
 )
 from shopintent.server.metrics import Metrics
+from shopintent.server.popularity.counters import Popularity
 from shopintent.server.releases import Release, load_release
 from shopintent.server.serving import Backends, ServingRelease, serve_release
 
@@ -59,17 +60,25 @@ class ReleaseOpener:
         triton: grpc.aio.Channel,
         worker: int | str = 0,
         metrics: Metrics | None = None,
+        popularity: Popularity | None = None,
     ) -> None:
         self._config = config
         self._worker = worker
         self._metrics = metrics or Metrics()
+        self._popularity = popularity or Popularity(capacity=config.popular_products)
         self._triton = triton
         self._repository = TritonRepository(triton, config.triton_model_control_key or None)
         self._weights = read_placements(config.placements)
 
     def beside(self) -> ReleaseOpener:
         """Returns one for releases that this one may open at the same time."""
-        return ReleaseOpener(self._config, self._triton, f"beside-{self._worker}", self._metrics)
+        return ReleaseOpener(
+            self._config,
+            self._triton,
+            f"beside-{self._worker}",
+            self._metrics,
+            self._popularity,
+        )
 
     async def open_by_id(self, release_id: str) -> ServingRelease:
         """Opens a release of the root, the serving one where no id is given.
@@ -109,8 +118,16 @@ class ReleaseOpener:
             repository=self._repository,
             index=index,
         )
-        return serve_release(
-            self._config, release, backends, self._weights, index.close, self._metrics
+        # Reading products takes a tenth of a second, in which others are to be answered.
+        return await asyncio.to_thread(
+            serve_release,
+            self._config,
+            release,
+            backends,
+            self._weights,
+            index.close,
+            self._metrics,
+            self._popularity,
         )
 
     async def unload_models(self, release_id: str) -> None:

@@ -1,120 +1,115 @@
-"""Products popular now, in memory: what is shown when nothing personal can be."""
+"""Products popular now and trending, of one release: what is shown when nothing personal can be."""
 
 from __future__ import annotations
 
-import heapq
+import asyncio
 import math
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from heapq import merge
+from itertools import groupby, islice
+
+import numpy as np
 
 from shopintent.artifacts import Manifest
 from shopintent.behavior import Event, Product
-from shopintent.behavior.events import ADD_TO_CART, FAVORITE, PURCHASE, VIEW_PRODUCT
 from shopintent.server.filters import matches
 from shopintent.server.index import ProductFilter, ProductIndex
+from shopintent.server.popularity.counters import NOTHING, RANKED_EVERY_S, Popularity
+from shopintent.server.popularity.shelves import Shelves
+from shopintent.server.sessions import Counted
 
-WEIGHTS = {VIEW_PRODUCT: 1.0, FAVORITE: 3.0, ADD_TO_CART: 4.0, PURCHASE: 10.0}
-"""How many views an event of each type is worth: the closer to money, and the rarer, the more.
-Other events are about no product, or against it, and do not count."""
-
-HOUR_S = 60 * 60
-WEEK_S = 7 * 24 * HOUR_S
-
+WEEK_S = 7 * 24 * 60 * 60
 REFRESH_BATCH = 100
 """Products read from the index at once: about 1 ms of the embedded engine."""
-RANKED_EVERY_S = 1.0
-"""Ranking 5,000 counts takes milliseconds, too much for every event and every request."""
-REBASE_HALF_LIVES = 64.0
+FAINTEST = 2.0**-20
+"""What the release says of popularity fades too, but never to nothing: it may be all there is."""
 
 
 class PopularNow:
-    """The most popular products and how popular they are, as counts of views that fade.
+    """How popular the products of a release are: the counters of the server through its catalog.
 
-    A count halves every `half_life_s` seconds; `clock` tells unix seconds. At most `capacity`
-    products are held whole and `4 * capacity` more are counted, so that one can rise. The order is
-    at most a second old. Nothing here waits for another system but `refresh`.
+    `products` are those of the release that are held from the start, the most popular of each
+    category among them, in order of the popularity that its log told of; `counts` are of the first
+    ones, and are worth what they say when the counters began. What is counted is held too, once a
+    `refresh` has found it in the index. The order is at most a second old. Nothing here waits for
+    another system but `refresh`.
     """
 
     def __init__(
         self,
         products: Sequence[Product],
         counts: Sequence[float],
-        *,
-        capacity: int = 1_000,
-        half_life_s: float = 24 * HOUR_S,
-        clock: Callable[[], float] = time.time,
+        popularity: Popularity | None = None,
     ) -> None:
-        if capacity < 1 or half_life_s <= 0:
-            raise ValueError("capacity and half_life_s must be above 0")
-        self._capacity = capacity
-        self._half_life_s = half_life_s
-        self._clock = clock
-        self._products = {product.product_id: product for product in products[:capacity]}
-        # Counts are kept as they would be at `_base_time`, later events weighing more, so that
-        # fading never touches them and never changes their order.
-        self._base_time = clock()
+        self.popularity = popularity or Popularity()
         padded = [*counts, *[0.0] * len(products)]
-        self._counts = dict(zip((p.product_id for p in products), padded, strict=False))
-        self._ranks: dict[str, int] = {}
+        ids = (product.product_id for product in products)
+        self._seeded = dict(zip(ids, padded, strict=False))
+        """The counts that the release came with, in order; 0 where it told no more than that."""
+        self._shelves = Shelves()
+        for product in products:
+            self._shelves.put(product)
+        self._missing: set[str] = set()
+        """What is counted, and not in the catalog as far as is known."""
+        self._ranking = _Ranking({}, ())
         self._ranked_at = -math.inf
-        self._changed = True
+        self._turn = 0
         self._written: set[str] = set()
         """Ids written since the last look into the index: what it said of them is outdated."""
 
     @classmethod
     def from_release(
-        cls,
-        manifest: Manifest,
-        first_products: Iterable[Product],
-        *,
-        capacity: int = 1_000,
-        half_life_s: float = 24 * HOUR_S,
-        clock: Callable[[], float] = time.time,
+        cls, manifest: Manifest, products: Sequence[Product], popularity: Popularity | None = None
     ) -> PopularNow:
-        """Starts from the popularity of the release's first products, as if it were of today."""
+        """Views the counters with the popularity of a release, of whose products these are held."""
+        popularity = popularity or Popularity()
         # A steady stream of n events a week keeps a fading count at n * half-life / (ln 2 * week).
-        steady = half_life_s / (math.log(2) * WEEK_S)
+        steady = popularity.popular.half_life_s / (math.log(2) * WEEK_S)
         counts = [events * steady for events in manifest.popularity]
-        products = list(first_products)
-        return cls(products, counts, capacity=capacity, half_life_s=half_life_s, clock=clock)
-
-    def record(self, events: Iterable[Event]) -> None:
-        """Counts events at their own time, so that old ones sent late weigh little."""
-        now = self._clock()
-        self._rebase(now)
-        for event in events:
-            weight = WEIGHTS.get(event.event_type, 0.0)
-            if weight and event.product_id:
-                age = (min(event.event_time, now) - self._base_time) / self._half_life_s
-                held = self._counts.get(event.product_id, 0.0)
-                self._counts[event.product_id] = held + weight * math.exp2(max(age, -500.0))
-        self._trim()
-        self._changed = True
+        return cls(products, counts, popularity)
 
     def top(self, limit: int, product_filter: ProductFilter) -> list[tuple[Product, float]]:
-        """Returns products that pass the filter, most popular first, each with its count now."""
-        fade = math.exp2((self._base_time - self._clock()) / self._half_life_s)
-        best: list[tuple[Product, float]] = []
-        for product_id in self._ordered():
-            if len(best) >= limit:
-                break
-            product = self._products.get(product_id)
-            if product is not None and matches(product, product_filter):
-                best.append((product, self._counts.get(product_id, 0.0) * fade))
-        return best
+        """Returns products that pass the filter, most popular first, each with its count."""
+        counts = self._ranked().counts
+        best = _first(limit, self._candidates(product_filter.categories), product_filter)
+        return [(each, counts.get(each.product_id, 0.0)) for each in best]
+
+    def top_of(self, category: str, limit: int, product_filter: ProductFilter) -> list[Product]:
+        """Returns the most popular products of a category that pass the filter as well."""
+        return _first(limit, self._candidates((category,)), product_filter)
+
+    def trending(self, limit: int, product_filter: ProductFilter) -> list[Product]:
+        """Returns products that pass the filter, most significantly rising first; may be none."""
+        held = (self._shelves.products.get(key) for key, _ in self.popularity.trending())
+        return _first(limit, filter(None, held), product_filter)
+
+    def category_of(self, product_id: str) -> str:
+        """Returns the main category of a product; "" where the product is not held."""
+        product = self._shelves.products.get(product_id)
+        return product.categories[0] if product is not None and product.categories else ""
 
     def percentile(self, product_id: str) -> float:
         """Returns 1 for the most popular product, falling evenly to 0 for one without a count."""
-        ranks = self._ordered()
-        rank = ranks.get(product_id)
-        return 0.0 if rank is None else 1.0 - rank / len(ranks)
+        ranking = self._ranked()
+        place, counted = ranking.place(product_id), len(ranking.counts)
+        return 1.0 - place / counted if place < counted else 0.0
 
     def update(self, products: Iterable[Product]) -> None:
-        """Takes over products just written to the catalog; those it does not hold are ignored."""
+        """Takes over products just written to the catalog; those nobody asks for are ignored."""
         for product in products:
-            self._written.add(product.product_id)
-            if product.product_id in self._products:
-                self._products[product.product_id] = product
+            product_id = product.product_id
+            self._written.add(product_id)
+            self._missing.discard(product_id)
+            if product_id in self._shelves.products or self._is_counted(product_id):
+                self._shelves.put(product)
+
+    def record(self, events: Iterable[Event]) -> None:
+        """Counts events at once."""
+        self.popularity.count(
+            Counted(each.event_type, each.event_time, each.product_id) for each in events
+        )
 
     def forget(self, product_ids: Iterable[str]) -> None:
         """Drops products just deleted from the catalog."""
@@ -123,57 +118,117 @@ class PopularNow:
             self._drop(product_id)
 
     async def refresh(self, index: ProductIndex, *, timeout_s: float) -> None:
-        """Reads the most popular products anew: risen ones come, deleted ones go, prices follow.
+        """Reads popular products anew: risen ones come, deleted ones go, prices follow.
 
-        Call it every minute or so, one call at a time. Raises IndexUnavailable; then what was held
+        Call it every minute or so, one call at a time: each time it reads the most popular ones,
+        those not read before, and a part of the others. Raises IndexUnavailable; then what was held
         stays. `timeout_s` is for each look into the index.
         """
-        ordered = list(self._ordered())
-        held: list[str] = []
-        for start in range(0, len(ordered), REFRESH_BATCH):
-            if len(held) >= self._capacity:
-                break
-            batch = ordered[start : start + REFRESH_BATCH]
-            held += await self._read(batch, index, timeout_s)
-        kept = set(held[: self._capacity])
-        self._products = {key: product for key, product in self._products.items() if key in kept}
+        due = self._due()
+        for start in range(0, len(due), REFRESH_BATCH):
+            await self._read(due[start : start + REFRESH_BATCH], index, timeout_s)
+            await asyncio.sleep(0)  # An index in this process answers without ever waiting.
+        uncounted = [key for key in self._shelves.products if not self._is_known(key)]
+        for product_id in uncounted:
+            self._shelves.drop(product_id)
+        self._missing &= self.popularity.popular.values.keys()
 
-    async def _read(self, batch: Sequence[str], index: ProductIndex, timeout_s: float) -> list[str]:
-        """Reads products from the index, and returns the ids of those that are held now."""
+    def _due(self) -> list[str]:
+        """Returns the ids to look up: the others in about equal shares over several calls."""
+        capacity, held, missing = self.popularity.capacity, self._shelves.products, self._missing
+        first = list(islice(self._ranked().places, capacity))
+        counted = self.popularity.popular.values
+        unread = (key for key in counted if key not in held and key not in missing)
+        others = [*held, *missing]
+        turns = len(others) // capacity + 1
+        self._turn += 1
+        return list(dict.fromkeys((*first, *unread, *others[self._turn % turns :: turns])))
+
+    async def _read(self, batch: Sequence[str], index: ProductIndex, timeout_s: float) -> None:
+        """Reads products from the index, and holds those that are there."""
         self._written.clear()
         found = await index.get(batch, timeout_s=timeout_s)
         for product_id in batch:
             if product_id in self._written:
                 continue
             if product_id in found:
-                self._products[product_id] = found[product_id].product
+                self._missing.discard(product_id)
+                self._shelves.put(found[product_id].product)
             else:
                 self._drop(product_id)
-        return [product_id for product_id in batch if product_id in self._products]
 
-    def _ordered(self) -> dict[str, int]:
-        """Returns the rank of every counted product, in order: 0 is the most popular."""
-        now = self._clock()
-        if self._changed and abs(now - self._ranked_at) >= RANKED_EVERY_S:
-            ordered = sorted(self._counts, key=self._counts.__getitem__, reverse=True)
-            self._ranks = {product_id: rank for rank, product_id in enumerate(ordered)}
-            self._ranked_at, self._changed = now, False
-        return self._ranks
+    def _is_counted(self, product_id: str) -> bool:
+        return product_id in self.popularity.popular.values
+
+    def _is_known(self, product_id: str) -> bool:
+        return product_id in self._seeded or self._is_counted(product_id)
 
     def _drop(self, product_id: str) -> None:
-        self._products.pop(product_id, None)
-        self._changed |= self._counts.pop(product_id, None) is not None
+        self._shelves.drop(product_id)
+        self._seeded.pop(product_id, None)
+        self._missing.add(product_id)
 
-    def _trim(self) -> None:
-        """Stops counting the least popular, but only now and then: one at a time would be slow."""
-        if len(self._counts) > 6 * self._capacity:
-            kept = heapq.nlargest(5 * self._capacity, self._counts, key=self._counts.__getitem__)
-            self._counts = {product_id: self._counts[product_id] for product_id in kept}
+    def _candidates(self, categories: Sequence[str]) -> Iterator[Product]:
+        """Yields what is held of any of the categories, or of all, most popular first."""
+        ranking, products = self._ranked(), self._shelves.products
+        if not categories:
+            return (products[key] for key in ranking.places if key in products)
+        lists = [ranking.under(path, self._shelves) for path in categories]
+        ids = lists[0] if len(lists) == 1 else merge(*lists, key=ranking.place)
+        return (products[key] for key, _ in groupby(ids) if key in products)
 
-    def _rebase(self, now: float) -> None:
-        """Moves the base time forward before weights outgrow a float."""
-        half_lives = (now - self._base_time) / self._half_life_s
-        if half_lives > REBASE_HALF_LIVES:
-            fade = math.exp2(-half_lives)
-            self._counts = {key: count * fade for key, count in self._counts.items()}
-            self._base_time = now
+    def _ranked(self) -> _Ranking:
+        now = self.popularity.clock()
+        if abs(now - self._ranked_at) >= RANKED_EVERY_S:
+            self._ranking, self._ranked_at = self._rank(now), now
+        return self._ranking
+
+    def _rank(self, now: float) -> _Ranking:
+        """Orders everything that has a count, and then what the release only has an order of."""
+        live, seeded, missing = self.popularity.popular, self._seeded, self._missing
+        ids = [key for key, count in seeded.items() if count]
+        ids += [key for key in live.values if not seeded.get(key) and key not in missing]
+        counts = live.counts(ids, now)
+        counts[counts <= NOTHING] = 0.0
+        age = (now - self.popularity.started_at) / live.half_life_s
+        counts += max(math.exp2(-age), FAINTEST) * np.fromiter(
+            (seeded.get(key, 0.0) for key in ids), float, len(ids)
+        )
+        order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+        ordered = zip((ids[row] for row in order.tolist()), counts[order].tolist(), strict=True)
+        return _Ranking(dict(ordered), tuple(seeded))
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """The order of products at one moment."""
+
+    counts: dict[str, float]
+    """Of everything that has one, most popular first."""
+    seeded: tuple[str, ...]
+    """What follows, where it has no count, in this order."""
+    _under: dict[str, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of every product, in order."""
+        return {key: place for place, key in enumerate(dict.fromkeys((*self.counts, *self.seeded)))}
+
+    def place(self, product_id: str) -> int:
+        """Returns the place of a product; behind all others when it has none yet."""
+        return self.places.get(product_id, len(self.places))
+
+    def under(self, path: str, shelves: Shelves) -> list[str]:
+        """Returns what stands under a category path, most popular first."""
+        held = self._under.get(path)
+        if held is None and path in shelves.categories:
+            held = self._under[path] = sorted(shelves.categories[path], key=self.place)
+        return held or []
+
+
+def _first(
+    limit: int, candidates: Iterable[Product], product_filter: ProductFilter
+) -> list[Product]:
+    """Returns the first of the candidates that pass the filter."""
+    passing = (each for each in candidates if matches(each, product_filter))
+    return list(islice(passing, max(limit, 0)))

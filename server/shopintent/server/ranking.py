@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 from shopintent.behavior import Product
@@ -23,11 +24,20 @@ class RankWeights:
     """Of the popularity percentile, in [0, 1]."""
 
 
+class Source(StrEnum):
+    """Where a recommended product came from."""
+
+    PERSONALIZED = "personalized"
+    POPULAR = "popular"
+    TRENDING = "trending"
+
+
 class RankedProduct(NamedTuple):
     """A product with its score; higher is better."""
 
     product: Product
     score: float
+    source: Source = Source.PERSONALIZED
 
 
 def rank(

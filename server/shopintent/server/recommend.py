@@ -1,10 +1,9 @@
-"""Recommend: behavior -> model -> index -> rank -> select, with popular products standing in."""
+"""Recommend: behavior -> model -> index -> rank -> select, with popular ones standing in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 from shopintent.server.deadlines import Deadline
 from shopintent.server.errors import IndexUnavailable, ModelUnavailable
@@ -17,6 +16,7 @@ from shopintent.server.predict import request_time
 from shopintent.server.ranking import HOME, RankedProduct, RankWeights, rank
 from shopintent.server.releases import Component, ReleaseMonitor
 from shopintent.server.sessions import History
+from shopintent.server.standin import stand_in
 
 # Of the time left when the stage starts; what remains serves the fallback, which waits for nothing.
 HYDRATE_SHARE = 0.25
@@ -44,19 +44,11 @@ class Query:
         return replace(self.product_filter, excluded_product_ids=excluded)
 
 
-class Source(StrEnum):
-    """Where recommended products came from."""
-
-    PERSONALIZED = "personalized"
-    POPULAR = "popular"
-
-
 @dataclass(frozen=True)
 class Answer:
-    """The recommended products, best first, all from one source."""
+    """The recommended products, best first."""
 
     products: list[RankedProduct]
-    source: Source
     degraded: frozenset[Degraded] = frozenset()
     model_version: str = ""
     """Empty when no model took part."""
@@ -82,13 +74,13 @@ class Recommender:
         if not query.seen_products_included and query.history.product_ids:
             product_filter = query.without_seen()
         if not query.history.events:
-            return self._popular(query, product_filter, frozenset())
+            return self._stand_in(query, product_filter, frozenset())
         try:
             return await self._personalized(query, product_filter, deadline)
         except ModelUnavailable:
-            return self._popular(query, product_filter, frozenset({Degraded.MODEL_UNAVAILABLE}))
+            return self._stand_in(query, product_filter, frozenset({Degraded.MODEL_UNAVAILABLE}))
         except IndexUnavailable:
-            return self._popular(query, product_filter, frozenset({Degraded.INDEX_UNAVAILABLE}))
+            return self._stand_in(query, product_filter, frozenset({Degraded.INDEX_UNAVAILABLE}))
 
     async def _personalized(
         self, query: Query, product_filter: ProductFilter, deadline: Deadline
@@ -117,14 +109,12 @@ class Recommender:
         ranked = rank(candidates, weights, popularity=self.popular.percentile)
         return Answer(
             ranked[: query.page_size],
-            Source.PERSONALIZED,
             hydrated.degraded,
             prediction.model_version,
         )
 
-    def _popular(
+    def _stand_in(
         self, query: Query, product_filter: ProductFilter, degraded: frozenset[Degraded]
     ) -> Answer:
-        counted = self.popular.top(query.page_size, product_filter)
-        products = [RankedProduct(product, count) for product, count in counted]
-        return Answer(products, Source.POPULAR, degraded)
+        events = query.history.events
+        return Answer(stand_in(self.popular, events, product_filter, query.page_size), degraded)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from shopintent.artifacts.products import read_first_products
 from shopintent.server.catalog import Catalog
 from shopintent.server.config import Config
 from shopintent.server.guardrails import AnswerStats
@@ -15,6 +14,8 @@ from shopintent.server.index import ProductIndex
 from shopintent.server.inference import BehaviorModel, ContentEncoder, ModelRepository
 from shopintent.server.metrics import Metrics
 from shopintent.server.popular import PopularNow
+from shopintent.server.popularity.counters import Popularity
+from shopintent.server.popularity.shelf import SHELVED, read_shelf
 from shopintent.server.predict import IntentPredictor
 from shopintent.server.ranking import RankWeights
 from shopintent.server.recommend import Recommender
@@ -83,18 +84,25 @@ def serve_release(
     weights: Mapping[str, RankWeights],
     close: Callable[[], Awaitable[None]],
     metrics: Metrics | None = None,
+    popularity: Popularity | None = None,
 ) -> ServingRelease:
-    """Puts together what answers from a release."""
+    """Puts together what answers from a release, which reads some of its products.
+
+    Releases that are served side by side view the same `popularity`. Raises ReleaseError.
+    """
     metrics = metrics or Metrics()
     monitor = ReleaseMonitor(
         release_checks(
             release, backends.repository, backends.index, timeout_s=config.check_timeout_s
         )
     )
-    first = read_first_products(release.folder, config.popular_products)
-    popular = PopularNow.from_release(
-        release.manifest, [each.product for each in first], capacity=config.popular_products
+    popularity = popularity or Popularity(capacity=config.popular_products)
+    shelf = read_shelf(
+        release.folder,
+        overall=config.popular_products,
+        total=SHELVED * config.popular_products,
     )
+    popular = PopularNow.from_release(release.manifest, shelf, popularity)
     hydrator = Hydrator(
         tokenizer=release.tokenizer,
         index=backends.index,
