@@ -1,98 +1,32 @@
-"""The promises of SessionStore, for every store there is."""
+"""The promises of SessionStore about appending and reading, for every store there is."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shopintent.artifacts.event_log import IMPRESSION
 from shopintent.behavior import Event
-from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, SessionStore, TrackedEvent
-from shopintent.server.sessions.memory import IDS_PER_EVENT, InMemorySessions
-from shopintent.server.sessions.sqlite import SqliteSessions
-
-MAX_EVENTS = 5
-MAX_VISITORS = 3
-IDLE_S = 1_000.0
-
-
-@dataclass
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-class MakeStore(Protocol):
-    """Makes an empty store with the limits above."""
-
-    def __call__(self, clock: Clock, *, idle_s: float = IDLE_S) -> SessionStore: ...
-
-
-def in_memory(folder: Path) -> MakeStore:
-    def make(clock: Clock, *, idle_s: float = IDLE_S) -> SessionStore:
-        return InMemorySessions(
-            max_visitors=MAX_VISITORS, max_events=MAX_EVENTS, idle_s=idle_s, clock=clock
-        )
-
-    return make
-
-
-def in_sqlite(folder: Path) -> MakeStore:
-    numbers = count()
-
-    def make(clock: Clock, *, idle_s: float = IDLE_S) -> SessionStore:
-        return SqliteSessions.open(
-            folder / f"{next(numbers)}.sqlite",
-            max_visitors=MAX_VISITORS,
-            max_events=MAX_EVENTS,
-            idle_s=idle_s,
-            clock=clock,
-        )
-
-    return make
-
-
-# A store joins the suite here.
-@pytest.fixture(params=[pytest.param(in_memory, id="memory"), pytest.param(in_sqlite, id="sqlite")])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
-    make: MakeStore = request.param(tmp_path)
-    return make
-
-
-@pytest.fixture
-async def sessions(make_store: MakeStore, clock: Clock) -> AsyncIterator[SessionStore]:
-    store = make_store(clock)
-    yield store
-    await store.close()
-
-
-def view(product_id: str, event_time: int, event_id: str = "") -> TrackedEvent:
-    return TrackedEvent(Event("view-product", event_time, product_id), event_id)
-
-
-async def append(sessions: SessionStore, visitor: str, events: list[TrackedEvent]) -> list[bool]:
-    return (await sessions.append(visitor, events, timeout_s=10)).new
-
-
-async def events_of(sessions: SessionStore, visitor: str = "v") -> list[Event]:
-    return list((await sessions.recent(visitor)).events)
-
-
-async def seen(sessions: SessionStore, visitor: str = "v") -> list[str]:
-    return [event.product_id for event in await events_of(sessions, visitor)]
+from shopintent.server.sessions import (
+    EMPTY_HISTORY,
+    IDEMPOTENT_S,
+    BehaviorBehind,
+    SessionStore,
+    TrackedEvent,
+)
+from shopintent.server.sessions.limits import IDS_PER_EVENT
+from shopintent.server.sessions.memory import InMemorySessions
+from support.session_suite import (
+    IDLE_S,
+    MAX_EVENTS,
+    Clock,
+    MakeStore,
+    append,
+    events_of,
+    seen,
+    view,
+)
 
 
 async def test_a_visitor_never_heard_of_has_no_events(sessions: SessionStore) -> None:
@@ -217,6 +151,84 @@ async def test_a_history_is_the_same_object_until_it_changes(sessions: SessionSt
     assert [event.product_id for event in history.events] == ["a"]
 
 
+async def test_a_position_is_reached_where_it_was_given(sessions: SessionStore) -> None:
+    positions = []
+    for number in range(3):
+        appended = await sessions.append("v", [view(f"p{number}", number)], timeout_s=30)
+        positions.append(appended.position)
+        await append(sessions, "w", [view("other", 1)])
+    for position in positions:
+        assert position.isascii()
+        assert position.isprintable()
+        assert 0 < len(position) <= 100
+        history = await sessions.recent("v", position=position)
+        assert [event.product_id for event in history.events] == ["p0", "p1", "p2"]
+
+
+async def test_a_position_of_nothing_is_always_reached(sessions: SessionStore) -> None:
+    appended = await sessions.append("v", [], timeout_s=30)
+    assert await sessions.recent("v", position=appended.position) is EMPTY_HISTORY
+
+
+async def test_a_position_of_a_store_that_was_lost_is_behind_with_what_is_known(
+    make_store: MakeStore, clock: Clock
+) -> None:
+    lost, sessions = make_store(clock), make_store(clock)
+    position = (await lost.append("v", [view("a", 1)], timeout_s=30)).position
+    await append(sessions, "v", [view("b", 1)])
+    with pytest.raises(BehaviorBehind) as behind:
+        await sessions.recent("v", position=position, timeout_s=0.05)
+    assert behind.value.history is await sessions.recent("v")
+    await lost.close()
+    await sessions.close()
+
+
+async def test_a_position_of_a_visitor_who_was_forgotten_is_behind(sessions: SessionStore) -> None:
+    position = (await sessions.append("v", [view("a", 1)], timeout_s=30)).position
+    for visitor in ("v1", "v2", "v3"):
+        await append(sessions, visitor, [view("a", 1)])
+    with pytest.raises(BehaviorBehind) as behind:
+        await sessions.recent("v", position=position, timeout_s=0.05)
+    assert behind.value.history is EMPTY_HISTORY
+
+
+@pytest.mark.parametrize("text", ["x", "1", ":", "0:1:2", "ü", "0" * 16 + ":-1", "\n"])
+async def test_a_text_that_is_no_position_is_refused(sessions: SessionStore, text: str) -> None:
+    with pytest.raises(ValueError, match="position"):
+        await sessions.recent("v", position=text)
+
+
+def shown(event_id: str, event_time: int = 1) -> TrackedEvent:
+    return TrackedEvent(
+        Event(IMPRESSION, event_time), event_id, shown_product_ids=("a", "b"), experiment_ids=("x",)
+    )
+
+
+async def test_an_impression_is_no_behavior(sessions: SessionStore) -> None:
+    await append(sessions, "v", [view("a", 1)])
+    history = await sessions.recent("v")
+    assert await append(sessions, "v", [shown("id")]) == [True]
+    assert await sessions.recent("v") is history
+
+
+async def test_an_impression_is_counted_once_by_its_id(sessions: SessionStore) -> None:
+    assert await append(sessions, "v", [shown("i"), shown("i"), view("a", 1, "i")]) == [
+        *(True, False, False)
+    ]
+    assert await append(sessions, "v", [shown("i"), view("a", 1, "i")]) == [False, False]
+    await append(sessions, "v", [view("a", 1, "e")])
+    assert await append(sessions, "v", [shown("e"), shown("j")]) == [False, True]
+    assert await append(sessions, "w", [shown("i")]) == [True]
+
+
+async def test_impressions_never_crowd_behavior_out(sessions: SessionStore) -> None:
+    await append(sessions, "v", [view("a", 1, "a"), view("b", 2)])
+    for number in range(2 * MAX_EVENTS * IDS_PER_EVENT):
+        await append(sessions, "v", [shown(f"i{number}", 100 + number)])
+    assert await seen(sessions) == ["a", "b"]
+    assert await append(sessions, "v", [view("a", 1, "a")]) == [False]
+
+
 async def test_closing_twice_is_fine(sessions: SessionStore) -> None:
     await sessions.close()
     await sessions.close()
@@ -264,12 +276,14 @@ async def test_memory_holds_no_more_than_its_limits() -> None:
     for number in range(20):
         await append(sessions, f"v{number}", [view("a", n, f"{number} {n}") for n in range(99)])
         await append(sessions, f"v{number}", [view("b", 100)])
-    assert len(sessions._visits) == 10
+        await append(sessions, f"v{number}", [], f"a{number}")
+    assert len(sessions._visits) == len(sessions._owners) == 10
     visits = sessions._visits.values()
     assert all((len(each.events), len(each.event_ids)) == (3, 3 * IDS_PER_EVENT) for each in visits)
     clock.now = IDLE_S + 1
     await append(sessions, "new", [view("a", 1)])
     assert list(sessions._visits) == ["new"]
+    assert not sessions._owners
 
 
 @pytest.mark.parametrize("name", ["max_visitors", "max_events", "idle_s"])
