@@ -1,4 +1,4 @@
-"""A writer of releases that is killed (SIGKILL) before each of its operations on files in turn.
+"""A writer of files that is killed (SIGKILL) before each of its operations on files in turn.
 
 The operations are those Python audits: opening, making, renaming and removing files, and locks.
 """
@@ -16,6 +16,10 @@ from pathlib import Path
 from shopintent.artifacts import ReleasesRoot
 from shopintent.artifacts.placing import aside, place
 from shopintent.artifacts.remote import fetch, upload
+from shopintent.server.event_log.erasing import erase
+from shopintent.server.event_log.files import no_progress
+from shopintent.server.event_log.upkeep import keep_up
+from support.event_logs import KEPT_DAYS, NOW, append_in_parts
 from support.server import write_small_release
 
 OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fcntl.flock"}
@@ -25,8 +29,8 @@ GO_ON = "go on\n"
 def deaths(folder: Path, act: str) -> Iterator[None]:
     """Runs an act again and again, each time up to another operation; yields after each death.
 
-    It ends when the act came to its end. `folder` holds "releases" and "store"; what an act left
-    is to be looked at, and cleared for the next, while we wait.
+    It ends when the act came to its end. `folder` holds "releases" and "store", or an event log,
+    "log"; what an act left is to be looked at, and cleared for the next, while we wait.
     """
     command = [sys.executable, "-m", "support.dying", str(folder), act]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -63,7 +67,15 @@ def acts(folder: Path) -> dict[str, Callable[[], object]]:
     def fetch_it() -> None:
         fetch("r2", store, root)
 
-    return {"publish": publish, "upload": upload_it, "fetch": fetch_it}
+    log = folder / "log"
+    return {
+        "publish": publish,
+        "upload": upload_it,
+        "fetch": fetch_it,
+        "append": lambda: append_in_parts(log),
+        "keep up": lambda: keep_up(log, KEPT_DAYS, NOW, no_progress),
+        "erase": lambda: erase(log, ["k1-aa"], no_progress),
+    }
 
 
 def main(folder: str, act: str) -> None:

@@ -100,7 +100,7 @@ class LogDrainer:
                     lock.close()
             await self._pause(TAKE_OVER_S)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Has `run` end once what waits is written, and not in the middle of writing."""
         self._stopping.set()
 
