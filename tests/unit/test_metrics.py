@@ -84,6 +84,21 @@ def test_the_labels_are_those_of_the_contract() -> None:
     assert set(DEGRADED) == {*map(str, Degraded), OTHER}
 
 
+def test_the_event_log_is_counted_and_a_process_begins_without_waiting(shared: int) -> None:
+    metrics = Metrics(Block(shared))
+    metrics.log_written(3)
+    metrics.log_written(2)
+    metrics.log_failed()
+    metrics.log_waits(1.2)
+    samples = scraped(metrics.block)
+    assert sample(samples, "shopintent_event_log_records_total") == 5
+    assert sample(samples, "shopintent_event_log_failures_total") == 1
+    assert sample(samples, "shopintent_event_log_wait_seconds") == 2
+    samples = scraped(Metrics(Block(shared)).block)
+    assert sample(samples, "shopintent_event_log_records_total") == 5
+    assert sample(samples, "shopintent_event_log_wait_seconds") == 0
+
+
 def test_a_call_is_counted_by_method_and_code_with_its_duration() -> None:
     metrics = Metrics()
     for code, duration_s in (("OK", 0.005), ("OK", 0.0051), ("RESOURCE_EXHAUSTED", 0.0001)):

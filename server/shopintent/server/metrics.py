@@ -8,6 +8,7 @@ and those of a worker that dies stay. Only the event loop's thread may count.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import time
@@ -117,11 +118,23 @@ QUEUE_WAIT = Family(
     {},
     FINE_SECONDS,
 )
+LOG_RECORDS = Family("shopintent_event_log_records_total", "Records written to the event log.", {})
+LOG_FAILURES = Family(
+    "shopintent_event_log_failures_total",
+    "Times that the event log could not be written, or its files not looked after.",
+    {},
+)
+LOG_WAIT = Family(
+    "shopintent_event_log_wait_seconds",
+    "How long the oldest record has waited that is not in the event log yet.",
+    {},
+    gauge=True,
+)
 STARTS = Family("shopintent_worker_starts_total", "Times that a server process was started.", {})
 PID = Family("shopintent_worker_pid", "The process.", {}, gauge=True)
 FAMILIES = (
     *(CALLS, IN_FLIGHT, STREAM_REQUEST, DEGRADED_ANSWERS, STAGE, BATCH_ROWS, QUEUE_WAIT),
-    *(STARTS, PID),
+    *(LOG_RECORDS, LOG_FAILURES, LOG_WAIT, STARTS, PID),
 )
 
 
@@ -242,6 +255,7 @@ class Metrics:
         # A process that takes over the numbers of a dead one has nothing in flight yet.
         for cell in self._in_flight.values():
             self._counts[cell] = 0
+        self.log_waits(0.0)
         self._counts[_FIRST[STARTS.name, ()]] += 1
         self._counts[_FIRST[PID.name, ()]] = os.getpid()
         block.write_note({})
@@ -265,6 +279,18 @@ class Metrics:
         """Counts everything that an answer went out without."""
         for reason in reasons:
             self.degraded(method, reason)
+
+    def log_written(self, records: int) -> None:
+        """Counts records that are in the event log now."""
+        self._counts[_FIRST[LOG_RECORDS.name, ()]] += records
+
+    def log_failed(self) -> None:
+        """Counts a failure to write the event log, or to look after its files."""
+        self._counts[_FIRST[LOG_FAILURES.name, ()]] += 1
+
+    def log_waits(self, seconds: float) -> None:
+        """Says how long the oldest record waits that is not in the event log."""
+        self._counts[_FIRST[LOG_WAIT.name, ()]] = math.ceil(seconds)
 
     def laps(self) -> Laps:
         """Begins to measure the stages of an answer."""
