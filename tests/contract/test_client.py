@@ -14,9 +14,11 @@ from shopintent.v1 import error_reason_pb2
 from support.scripted_server import services
 
 PUBLIC_NAMES = [
+    "AsyncIntentStream",
     "AsyncShopIntentClient",
     "DeadlineExceededError",
     "FieldViolation",
+    "IntentStream",
     "InvalidRequestError",
     "PermissionDeniedError",
     "ProductNotFoundError",
@@ -25,6 +27,7 @@ PUBLIC_NAMES = [
     "ShopIntentClient",
     "ShopIntentError",
     "UnavailableError",
+    "Visitor",
     "events",
     "money",
     "tls_credentials",

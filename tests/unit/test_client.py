@@ -37,6 +37,7 @@ from shopintent.v1 import (
     recommendation_service_pb2,
     release_service_pb2,
     user_event_pb2,
+    visitor_service_pb2,
 )
 from support.scripted_server import ScriptedServer
 
@@ -107,6 +108,8 @@ async def test_every_rpc_returns_the_response_of_its_service(
         "promote_release": release_service_pb2.PromoteReleaseResponse(release=release),
         "rollback_release": release_service_pb2.RollbackReleaseResponse(release=release),
         "delete_release": release_service_pb2.DeleteReleaseResponse(),
+        "delete_visitor": visitor_service_pb2.DeleteVisitorResponse(receipt_id="r"),
+        "verify_deletion": visitor_service_pb2.VerifyDeletionResponse(deleted=True),
     }
     because = {"why": "to see"}
     arguments: dict[str, tuple[Any, ...]] = {
@@ -124,6 +127,8 @@ async def test_every_rpc_returns_the_response_of_its_service(
         "promote_release": ("r1",),
         "rollback_release": ("r1",),
         "delete_release": ("r1",),
+        "delete_visitor": ("v1",),
+        "verify_deletion": (user_event_pb2.Visitor(user_id="u1"),),
     }
     for name, answer in answers.items():
         server.script(answer)
@@ -145,6 +150,7 @@ async def test_a_request_carries_what_the_caller_said(
             page_size=5,
             product_filter=wanted,
             view=product_pb2.PRODUCT_VIEW_FULL,
+            consistency_token="t1",
         )
     )
     assert server.requests == [
@@ -155,6 +161,7 @@ async def test_a_request_carries_what_the_caller_said(
             page_size=5,
             filter=wanted,
             view=product_pb2.PRODUCT_VIEW_FULL,
+            consistency_token="t1",
         )
     ]
 
@@ -267,19 +274,22 @@ async def test_whoever_may_not_is_told(
 
 
 @pytest.mark.parametrize("kind", [ShopIntentClient, AsyncShopIntentClient])
-async def test_the_token_goes_with_calls_about_releases_and_no_others(
+async def test_each_token_goes_with_the_calls_it_is_for_and_no_others(
     server: ScriptedServer, kind: Any
 ) -> None:
-    client = kind(server.target, insecure=True, release_token="a-token")
+    tokens = {"release_token": "a-token", "visitor_token": "another"}
+    client = kind(server.target, insecure=True, **tokens)
     server.script(
-        release_service_pb2.ListReleasesResponse(), catalog_service_pb2.DeleteProductResponse()
+        release_service_pb2.ListReleasesResponse(),
+        visitor_service_pb2.DeleteVisitorResponse(),
+        catalog_service_pb2.DeleteProductResponse(),
     )
     await settled(client.list_releases())
+    await settled(client.delete_visitor("v1"))
     await settled(client.delete_product("p1"))
     await settled(client.close())
-    about_releases, other = server.metadata
-    assert about_releases["authorization"] == "Bearer a-token"
-    assert "authorization" not in other
+    sent = [each.get("authorization") for each in server.metadata]
+    assert sent == ["Bearer a-token", "Bearer another", None]
 
 
 async def test_no_answer_within_the_timeout_is_a_deadline_exceeded_error(

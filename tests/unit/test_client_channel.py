@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from shopintent.client import ShopIntentClient, UnavailableError, tls_credentials
-from shopintent.client.channel import channel_options
+from shopintent.client.channel import STREAMS_PER_CHANNEL, StreamChannels, channel_options
 from shopintent.v1.catalog_service_pb2 import GetProductResponse
 from support.scripted_server import ScriptedServer, services
 
@@ -83,7 +83,27 @@ def test_half_a_client_certificate_is_refused() -> None:
 
 def test_only_unavailable_is_retried_and_on_every_service() -> None:
     config = json.loads(str(dict(channel_options())["grpc.service_config"]))
-    (method_config,) = config["methodConfig"]
-    named = {entry["service"] for entry in method_config["name"]}
+    retried, streams = config["methodConfig"]
+    named = {entry["service"] for entry in retried["name"]}
     assert named == {service.full_name for service in services()}
-    assert method_config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert retried["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    # Streams are resumed by the client, which knows what was answered; gRPC would send all again.
+    (stream,) = streams["name"]
+    assert stream["method"] == "StreamIntents"
+    assert "retryPolicy" not in streams
+
+
+def test_streams_get_a_connection_of_their_own_for_every_hundred() -> None:
+    opened: list[object] = []
+
+    def open_another() -> object:
+        opened.append(object())
+        return opened[-1]
+
+    channels = StreamChannels(open_another)
+    taken = [channels.take() for _ in range(2 * STREAMS_PER_CHANNEL)]
+    assert channels.opened() == opened
+    assert [taken.count(each) for each in opened] == [STREAMS_PER_CHANNEL] * 2
+    channels.give_back(opened[0])
+    assert channels.take() is opened[0]
+    assert dict(channel_options(alone=True))["grpc.use_local_subchannel_pool"] == 1

@@ -28,6 +28,15 @@ from shopintent.v1.user_event_pb2 import UserEvent
             UserEvent(event_type=pb.EVENT_TYPE_VIEW_CATEGORY, category="A > B"),
         ),
         (events.search("mug"), UserEvent(event_type=pb.EVENT_TYPE_SEARCH, search_query="mug")),
+        (
+            events.impression(["p", "q"], attribution_token="t", experiment_ids=["e/1", "f/2"]),
+            UserEvent(
+                event_type=pb.EVENT_TYPE_IMPRESSION,
+                shown_product_ids=["p", "q"],
+                attribution_token="t",
+                experiment_ids=["e/1", "f/2"],
+            ),
+        ),
         (events.favorite("p"), UserEvent(event_type=pb.EVENT_TYPE_FAVORITE, product_id="p")),
         (
             events.add_to_cart("p", 2),

@@ -9,6 +9,7 @@ with ShopIntentClient("localhost:50051", insecure=True) as client:
 
 from shopintent.client import events, money
 from shopintent.client.aio import AsyncShopIntentClient
+from shopintent.client.aio_stream import AsyncIntentStream
 from shopintent.client.channel import tls_credentials
 from shopintent.client.errors import (
     DeadlineExceededError,
@@ -22,11 +23,15 @@ from shopintent.client.errors import (
     UnavailableError,
 )
 from shopintent.client.sync import ShopIntentClient
+from shopintent.client.sync_stream import IntentStream
+from shopintent.v1.user_event_pb2 import Visitor
 
 __all__ = [
+    "AsyncIntentStream",
     "AsyncShopIntentClient",
     "DeadlineExceededError",
     "FieldViolation",
+    "IntentStream",
     "InvalidRequestError",
     "PermissionDeniedError",
     "ProductNotFoundError",
@@ -35,6 +40,7 @@ __all__ = [
     "ShopIntentClient",
     "ShopIntentError",
     "UnavailableError",
+    "Visitor",
     "events",
     "money",
     "tls_credentials",

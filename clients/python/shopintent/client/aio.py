@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import ParamSpec, Self, TypeVar, cast
 
 import grpc
 
 from shopintent.client import calls
-from shopintent.client.channel import open_aio_channel, token_metadata
+from shopintent.client.aio_stream import AsyncIntentStream
+from shopintent.client.channel import StreamChannels, open_aio_channel, token_metadata
+from shopintent.client.conversation import Conversation
 from shopintent.client.errors import FailedCall, decode
 from shopintent.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from shopintent.v1.event_service_pb2_grpc import EventServiceStub
 from shopintent.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from shopintent.v1.release_service_pb2_grpc import ReleaseServiceStub
+from shopintent.v1.user_event_pb2 import Visitor
+from shopintent.v1.visitor_service_pb2_grpc import VisitorServiceStub
 
 P = ParamSpec("P")
 Request = TypeVar("Request")
@@ -34,12 +38,17 @@ class AsyncShopIntentClient:
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
         release_token: str | None = None,
+        visitor_token: str | None = None,
     ) -> None:
         """Opens a channel to `target` ("host:port"); TLS unless `insecure` asks for plain text.
 
-        `release_token` goes with calls about releases only; without TLS others may read it.
+        `release_token` goes with calls about releases only, `visitor_token` with those that delete
+        visitors; without TLS others may read them.
         """
         self._channel = open_aio_channel(target, credentials, insecure=insecure)
+        self._streams: StreamChannels[grpc.aio.Channel] = StreamChannels(
+            partial(open_aio_channel, target, credentials, insecure=insecure, alone=True)
+        )
         recommendations = RecommendationServiceStub(self._channel)
         events = EventServiceStub(self._channel)
         catalog = CatalogServiceStub(self._channel)
@@ -61,10 +70,29 @@ class AsyncShopIntentClient:
         self.promote_release = _awaited(calls.promote_release, releases.PromoteRelease, token)
         self.rollback_release = _awaited(calls.rollback_release, releases.RollbackRelease, token)
         self.delete_release = _awaited(calls.delete_release, releases.DeleteRelease, token)
+        visitors = VisitorServiceStub(self._channel)
+        token = token_metadata(visitor_token)
+        self.delete_visitor = _awaited(calls.delete_visitor, visitors.DeleteVisitor, token)
+        self.verify_deletion = _awaited(calls.verify_deletion, visitors.VerifyDeletion, token)
+
+    def stream_intents(
+        self,
+        visitor: str | Visitor,
+        *,
+        consistency_token: str = "",
+        timeout_s: float = calls.STREAM_TIMEOUT_S,
+    ) -> AsyncIntentStream:
+        """Begins a visit; use it as `async with client.stream_intents(visitor) as visit`.
+
+        `await visit.send(events)` then records events and returns the intent after them, within
+        `timeout_s`. It connects with the first; streams share no connection with other calls.
+        """
+        return AsyncIntentStream(self._streams, Conversation(visitor, consistency_token), timeout_s)
 
     async def close(self) -> None:
         """Ends running calls and closes the channel."""
-        await self._channel.close()
+        for channel in (self._channel, *self._streams.opened()):
+            await channel.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from shopintent.v1.recommendation_service_pb2 import (
     PredictIntentRequest,
     ProductFilter,
     RecommendRequest,
+    StreamIntentsRequest,
 )
 from shopintent.v1.release_service_pb2 import (
     CanaryReleaseRequest,
@@ -32,14 +33,19 @@ from shopintent.v1.release_service_pb2 import (
     VerifyReleaseRequest,
 )
 from shopintent.v1.user_event_pb2 import UserEvent, Visitor
+from shopintent.v1.visitor_service_pb2 import DeleteVisitorRequest, VerifyDeletionRequest
 
 Request = TypeVar("Request", covariant=True)
 
 TIMEOUT_S = 1.0
+STREAM_TIMEOUT_S = 10.0
+"""A server that restarts, or another, is found within."""
 BATCH_TIMEOUT_S = 60.0
 """A thousand new texts are embedded within one call."""
 RELEASE_TIMEOUT_S = 300.0
 """A release is loaded into Triton and tried before it takes traffic."""
+DELETION_TIMEOUT_S = 600.0
+"""Files of the event log are searched whole, and written again."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,20 @@ def predict_intent(
     visitor: str | Visitor = "",
     recent_events: Iterable[UserEvent] = (),
     *,
+    consistency_token: str = "",
     timeout_s: float = TIMEOUT_S,
 ) -> Call[PredictIntentRequest]:
     """Predicts the next action of a visitor, and a purchase in this visit and each horizon.
 
     Of the answer's optional fields those are set that the release predicts: ask `HasField`.
     `visitor` is a visitor id or a Visitor; `recent_events` have not been tracked and will not be.
+    With the `consistency_token` of `track_events` the answer is sure to know what was tracked.
     """
-    request = PredictIntentRequest(visitor=_visitor(visitor), recent_events=recent_events)
+    request = PredictIntentRequest(
+        visitor=to_visitor(visitor),
+        recent_events=recent_events,
+        consistency_token=consistency_token,
+    )
     return Call(request, timeout_s)
 
 
@@ -73,17 +85,34 @@ def recommend(
     page_size: int = 0,
     product_filter: ProductFilter | None = None,
     view: ProductView = PRODUCT_VIEW_UNSPECIFIED,
+    consistency_token: str = "",
     timeout_s: float = TIMEOUT_S,
 ) -> Call[RecommendRequest]:
     """Recommends products, best first; fields left out get the defaults of RecommendRequest."""
     request = RecommendRequest(
-        visitor=_visitor(visitor),
+        visitor=to_visitor(visitor),
         recent_events=recent_events,
         placement=placement,
         page_size=page_size,
         filter=product_filter,
         view=view,
+        consistency_token=consistency_token,
     )
+    return Call(request, timeout_s)
+
+
+def stream_intents(
+    visitor: str | Visitor,
+    events: Iterable[UserEvent] = (),
+    *,
+    consistency_token: str = "",
+    timeout_s: float = STREAM_TIMEOUT_S,
+) -> Call[StreamIntentsRequest]:
+    """Returns one request of a stream; events without an `event_id` get a random one."""
+    request = StreamIntentsRequest(
+        visitor=to_visitor(visitor), events=events, consistency_token=consistency_token
+    )
+    _identify(request.events)
     return Call(request, timeout_s)
 
 
@@ -94,9 +123,8 @@ def track_events(
 
     Events without an `event_id` get a random one, so that a retry is never counted twice.
     """
-    request = TrackEventsRequest(visitor=_visitor(visitor), events=events)
-    for event in request.events:
-        event.event_id = event.event_id or str(uuid.uuid4())
+    request = TrackEventsRequest(visitor=to_visitor(visitor), events=events)
+    _identify(request.events)
     return Call(request, timeout_s)
 
 
@@ -192,5 +220,30 @@ def delete_release(
     return Call(DeleteReleaseRequest(release_id=release_id, why=why), timeout_s)
 
 
-def _visitor(visitor: str | Visitor) -> Visitor:
+def delete_visitor(
+    visitor: str | Visitor, *, timeout_s: float = DELETION_TIMEOUT_S
+) -> Call[DeleteVisitorRequest]:
+    """Deletes a visitor everywhere and returns the receipt.
+
+    This and `verify_deletion` need the client's `visitor_token`, and raise PermissionDeniedError
+    otherwise.
+    """
+    return Call(DeleteVisitorRequest(visitor=to_visitor(visitor)), timeout_s)
+
+
+def verify_deletion(
+    visitor: str | Visitor, *, timeout_s: float = DELETION_TIMEOUT_S
+) -> Call[VerifyDeletionRequest]:
+    """Searches every store for a visitor; name every id that the visitor had."""
+    return Call(VerifyDeletionRequest(visitor=to_visitor(visitor)), timeout_s)
+
+
+def to_visitor(visitor: str | Visitor) -> Visitor:
+    """Returns the Visitor; a text is a visitor id."""
     return Visitor(visitor_id=visitor) if isinstance(visitor, str) else visitor
+
+
+def _identify(events: Iterable[UserEvent]) -> None:
+    """Names events that have no name, so that they count once however often they are sent."""
+    for event in events:
+        event.event_id = event.event_id or str(uuid.uuid4())

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import grpc
+
+STREAMS_PER_CHANNEL = 100
+"""A server takes 128 calls of one connection at a time; others wait, whatever they are."""
+
+Channel = TypeVar("Channel")
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """A batch of 1,000 products with long descriptions does not fit gRPC's default of 4 MiB."""
@@ -31,21 +39,53 @@ def tls_credentials(
 
 
 def open_channel(
-    target: str, credentials: grpc.ChannelCredentials | None, *, insecure: bool
+    target: str, credentials: grpc.ChannelCredentials | None, *, insecure: bool, alone: bool = False
 ) -> grpc.Channel:
-    """Returns a blocking channel; TLS with gRPC's roots unless told otherwise."""
+    """Returns a blocking channel; TLS with gRPC's roots unless told otherwise.
+
+    One that is `alone` has a connection of its own.
+    """
+    options = channel_options(alone=alone)
     if _plaintext(credentials, insecure=insecure):
-        return grpc.insecure_channel(target, channel_options())
-    return grpc.secure_channel(target, credentials or tls_credentials(), channel_options())
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials or tls_credentials(), options)
 
 
 def open_aio_channel(
-    target: str, credentials: grpc.ChannelCredentials | None, *, insecure: bool
+    target: str, credentials: grpc.ChannelCredentials | None, *, insecure: bool, alone: bool = False
 ) -> grpc.aio.Channel:
-    """Returns an asyncio channel; TLS with gRPC's roots unless told otherwise."""
+    """Returns an asyncio channel in the same way."""
+    options = channel_options(alone=alone)
     if _plaintext(credentials, insecure=insecure):
-        return grpc.aio.insecure_channel(target, channel_options())
-    return grpc.aio.secure_channel(target, credentials or tls_credentials(), channel_options())
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials or tls_credentials(), options)
+
+
+class StreamChannels(Generic[Channel]):
+    """Channels for streams, which stay open for long: other calls must not wait behind them."""
+
+    def __init__(self, open_another: Callable[[], Channel]) -> None:
+        self._open_another = open_another
+        self._n_streams: dict[Channel, int] = {}
+        self._lock = threading.Lock()
+
+    def take(self) -> Channel:
+        """Returns a channel for one more stream; give it back when the stream has ended."""
+        with self._lock:
+            free = (each for each, n in self._n_streams.items() if n < STREAMS_PER_CHANNEL)
+            channel = next(free, None) or self._open_another()
+            self._n_streams[channel] = self._n_streams.get(channel, 0) + 1
+            return channel
+
+    def give_back(self, channel: Channel) -> None:
+        """Notes that a stream has ended."""
+        with self._lock:
+            self._n_streams[channel] -= 1
+
+    def opened(self) -> list[Channel]:
+        """Returns every channel, for whoever closes them."""
+        with self._lock:
+            return list(self._n_streams)
 
 
 def token_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
@@ -53,7 +93,7 @@ def token_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
     return () if token is None else (("authorization", f"Bearer {token}"),)
 
 
-def channel_options() -> list[tuple[str, str | int]]:
+def channel_options(*, alone: bool = False) -> list[tuple[str, str | int]]:
     """Returns the gRPC channel arguments that every client uses."""
     config = resources.files("shopintent.client").joinpath("service_config.json")
     return [
@@ -66,6 +106,8 @@ def channel_options() -> list[tuple[str, str | int]]:
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        # Channels to one server share a connection otherwise.
+        ("grpc.use_local_subchannel_pool", int(alone)),
     ]
 
 

@@ -55,6 +55,8 @@ class ShopIntentError(Exception):
         """As documented for the reason."""
         self.request_id = failure.request_id
         """The server logs the call under this id; empty when it never got there."""
+        self.retry_after_s = failure.retry_after_s
+        """How long the server asks to wait; None when it did not say, or waiting does not help."""
 
 
 class InvalidRequestError(ShopIntentError):
@@ -95,11 +97,6 @@ class PermissionDeniedError(ShopIntentError):
 
 class UnavailableError(ShopIntentError):
     """The server, or something it needs, does not answer; retries did not help."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure)
-        self.retry_after_s = failure.retry_after_s
-        """How long the server asks to wait; None when it did not say."""
 
 
 class DeadlineExceededError(ShopIntentError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypedDict, Unpack
 
@@ -10,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from shopintent.v1.user_event_pb2 import (
     EVENT_TYPE_ADD_TO_CART,
     EVENT_TYPE_FAVORITE,
+    EVENT_TYPE_IMPRESSION,
     EVENT_TYPE_PURCHASE,
     EVENT_TYPE_REMOVE_FROM_CART,
     EVENT_TYPE_SEARCH,
@@ -26,6 +28,9 @@ class Details(TypedDict, total=False):
     """With a time zone. Default: when the server receives it."""
     event_id: str
     attribution_token: str
+    """Of the answer that led to the event."""
+    experiment_ids: Sequence[str]
+    """What the visitor was part of, such as "checkout-7/b"."""
 
 
 def view_product(product_id: str, **details: Unpack[Details]) -> UserEvent:
@@ -68,9 +73,16 @@ def purchase(product_id: str, quantity: int = 1, **details: Unpack[Details]) -> 
     return _complete(event, details)
 
 
+def impression(product_ids: Iterable[str], **details: Unpack[Details]) -> UserEvent:
+    """The visitor was shown products, in this order; say of which answer they are."""
+    event = UserEvent(event_type=EVENT_TYPE_IMPRESSION, shown_product_ids=product_ids)
+    return _complete(event, details)
+
+
 def _complete(event: UserEvent, details: Details) -> UserEvent:
     event.event_id = details.get("event_id", "")
     event.attribution_token = details.get("attribution_token", "")
+    event.experiment_ids.extend(details.get("experiment_ids", ()))
     if (event_time := details.get("event_time")) is not None:
         event.event_time.CopyFrom(_timestamp(event_time))
     return event
