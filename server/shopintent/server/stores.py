@@ -1,0 +1,60 @@
+"""Opens what keeps the behavior of visitors: sessions, the event log, and the keys of its names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shopintent.server.config import (
+    Config,
+    ConfigError,
+    event_log_folder,
+    pseudonym_keys_file,
+    state_folder,
+)
+from shopintent.server.event_log import EventLog
+from shopintent.server.keyring_file import FollowedKeyring, KeyringError
+from shopintent.server.pseudonyms import Keyring, Pseudonyms
+from shopintent.server.sessions import SessionStore
+from shopintent.server.sessions.memory import InMemorySessions
+from shopintent.server.sessions.sqlite import SqliteSessions
+
+
+def logs_events(config: Config) -> bool:
+    """Returns whether what visitors do is written to an event log."""
+    return config.event_log_days > 0 and config.sessions != "memory"
+
+
+def open_event_log(config: Config) -> EventLog | None:
+    """Returns the event log; one from a time when events were logged can still be deleted from."""
+    folder = event_log_folder(config)
+    return EventLog(folder) if logs_events(config) or folder.exists() else None
+
+
+def open_pseudonyms(config: Config) -> Pseudonyms:
+    """Returns what shoppers are called in the event log; nothing where there is none.
+
+    Raises ConfigError when the file of keys cannot be used.
+    """
+    if open_event_log(config) is None:
+        return Keyring(())
+    try:
+        return FollowedKeyring(pseudonym_keys_file(config))
+    except (KeyringError, OSError) as error:
+        raise ConfigError(f"SHOPINTENT_PSEUDONYM_KEYS: {error}") from error
+
+
+def open_sessions(config: Config, pseudonyms: Pseudonyms) -> SessionStore:
+    """Opens the sessions; call it with the event loop running. Raises StateUnavailable.
+
+    With `pseudonyms` they record what is to be logged, where events are logged.
+    """
+    limits: dict[str, Any] = {
+        "max_visitors": config.max_visitors,
+        "max_events": config.max_session_events,
+        "idle_s": config.session_idle_s,
+    }
+    if config.sessions == "memory":
+        return InMemorySessions(**limits)
+    survives = config.session_durability == "machine"
+    path = state_folder(config) / "sessions.sqlite"
+    return SqliteSessions.open(path, survives_power_loss=survives, **limits)
