@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto format lint lint-protos types test demo serve bench bench-peers peers lock clean
+.PHONY: help setup proto format lint lint-protos types test demo serve bench bench-events bench-peers peers lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ serve: setup ## Keep the server of the last demo running
 
 bench: setup ## Measure serving; ARGS='--quick' for a first look, ARGS='--help' teaches
 	@$(BIN)/python -m deploy.bench $(ARGS)
+
+bench-events: setup ## Measure tracking, and how soon answers know; ARGS='--help' teaches
+	@$(BIN)/python -m deploy.bench.events $(ARGS)
 
 bench-peers: setup ## Compare with FastAPI, LitServe, Ray Serve and BentoML; ARGS='--help' teaches
 	@$(BIN)/python -m deploy.bench.peers $(ARGS)

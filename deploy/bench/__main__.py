@@ -37,7 +37,7 @@ def main() -> int:
     try:
         started = time.monotonic()
         found = bench(console, options)
-        report.show(console, found)
+        report.show(console, report.sections(found))
         written = write(found, options.out)
     except KeyboardInterrupt:
         console.print("stopped")
@@ -89,7 +89,7 @@ def write(found: Json, folder: Path) -> list[Path]:
     files = [folder / f"serving.{kind}" for kind in ("json", "md", "png")]
     parts = [file.with_name(f".part.{file.name}") for file in files]
     parts[0].write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    parts[1].write_text(report.markdown(found), encoding="utf-8")
+    parts[1].write_text(report.markdown(found, report.sections(found)), encoding="utf-8")
     plot.draw(found["rows"], parts[2])
     for part, file in zip(parts, files, strict=True):
         part.replace(file)

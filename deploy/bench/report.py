@@ -266,9 +266,9 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def show(console: Console, found: Json) -> None:
-    """Prints every table."""
-    for section in sections(found):
+def show(console: Console, shown: Sequence[Section]) -> None:
+    """Prints tables."""
+    for section in shown:
         table = Table(title=section.title, title_justify="left", caption=section.note or None)
         for column in section.columns:
             table.add_column(column, justify=_align(section, column))
@@ -277,8 +277,8 @@ def show(console: Console, found: Json) -> None:
         console.print(table)
 
 
-def markdown(found: Json) -> str:
-    """Returns the tables as Markdown, with what they were measured on."""
+def markdown(found: Json, shown: Sequence[Section]) -> str:
+    """Returns tables as Markdown, with what they were measured on."""
     machine = found["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
@@ -286,7 +286,7 @@ def markdown(found: Json) -> str:
         f"of {machine['cpu']} ({versions}).",
         "",
     ]
-    for section in sections(found):
+    for section in shown:
         lines += [f"**{section.title[0].upper()}{section.title[1:]}**", ""]
         lines.append(f"| {' | '.join(section.columns)} |")
         rules = [_RULES[_align(section, column)] for column in section.columns]
@@ -298,7 +298,7 @@ def markdown(found: Json) -> str:
 
 _STAGES = ("validate", "session", "tokens", "model", "index", "answer", "rest", "call")
 _RULES = {"left": "---", "right": "---:"}
-_LEFT = ("what", "target", "reached", "other", "stage", "process")
+_LEFT = ("what", "target", "reached", "other", "stage", "process", "store", "servers")
 
 
 def _align(section: Section, column: str) -> Any:
