@@ -46,6 +46,7 @@ from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.config import Config, read_placements
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference import ModelDescription, Prediction
+from shopintent.server.popularity.keeping import PopularityKeeper
 from shopintent.server.releases import Release, load_release
 from shopintent.server.serving import Backends, ServingRelease, serve_release
 from shopintent.server.sessions.memory import InMemorySessions
@@ -320,7 +321,9 @@ def app_of(config: Config, outside: Outside) -> App:
     """Returns the server of one release that asks the fakes."""
     release = open_release(config, outside)
     traffic = Traffic(release, Routing(release.release_id))
-    return App(config, outside.sessions, outside.journal, traffic)
+    popular = release.popular
+    keeper = PopularityKeeper(popular.popularity, outside.sessions, popular.category_of)
+    return App(config, outside.sessions, outside.journal, traffic, keeper=keeper)
 
 
 @asynccontextmanager

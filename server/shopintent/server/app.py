@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
-from typing import Any
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from shopintent.artifacts.routing import Routing
-from shopintent.behavior import Event
 from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.catalog_writes import CatalogWriter, catch_up
-from shopintent.server.config import Config, read_release_token, read_visitor_token, state_folder
+from shopintent.server.config import (
+    Config,
+    popularity_file,
+    read_release_token,
+    read_visitor_token,
+    state_folder,
+)
 from shopintent.server.deletion import VisitorEraser
-from shopintent.server.errors import ShopIntentError
 from shopintent.server.garbage import spare_what_stays
 from shopintent.server.interceptors.admission import Admission
 from shopintent.server.interceptors.streams import Streams
@@ -28,6 +31,10 @@ from shopintent.server.lookout import Lookout
 from shopintent.server.metrics import Metrics
 from shopintent.server.opening import ReleaseOpener, triton_channel
 from shopintent.server.permission import release_permission, visitor_permission
+from shopintent.server.popularity.counters import Popularity
+from shopintent.server.popularity.keeping import PopularityKeeper
+from shopintent.server.popularity.refreshing import refresh_popular
+from shopintent.server.popularity.snapshot_file import SnapshotFile
 from shopintent.server.readiness import prove_ready
 from shopintent.server.release_control import (
     current_routing,
@@ -36,7 +43,6 @@ from shopintent.server.release_control import (
     unload_unnamed,
     watch_canary,
 )
-from shopintent.server.releases import Component
 from shopintent.server.releases.manager import ReleaseManager
 from shopintent.server.services.catalog import CatalogService
 from shopintent.server.services.events import EventService
@@ -46,9 +52,8 @@ from shopintent.server.services.recording import Recorder
 from shopintent.server.services.releases import ReleaseService
 from shopintent.server.services.visitors import VisitorService
 from shopintent.server.serving import ServingRelease
-from shopintent.server.sessions import SessionStore
-from shopintent.server.sessions.memory import InMemorySessions
-from shopintent.server.sessions.sqlite import SqliteSessions
+from shopintent.server.sessions import EventFeed, SessionStore
+from shopintent.server.stores import open_event_log, open_pseudonyms, open_sessions
 from shopintent.server.traffic import Traffic
 from shopintent.v1 import (
     catalog_service_pb2_grpc,
@@ -73,11 +78,13 @@ class App:
         metrics: Metrics | None = None,
         manager: ReleaseManager | None = None,
         eraser: VisitorEraser | None = None,
+        keeper: PopularityKeeper | None = None,
     ) -> None:
-        """Puts the server together; without a manager it has no ReleaseService, and without an
-        eraser no VisitorService.
+        """Puts the server together; without a manager it has no ReleaseService, without an eraser
+        no VisitorService, and without a keeper it does not count what is popular.
         """
         self._config = config
+        self._keeper = keeper
         self.traffic = traffic
         self.catalog = CatalogWriter(journal, traffic)
         self._health = health_aio.HealthServicer()
@@ -95,13 +102,23 @@ class App:
         await publish_health(self._health, self.traffic.serving.monitor)
         port = bind(self._server, self._config)
         self._lookout.listen()
+        if self._keeper is not None:
+            await self._keeper.begin()
         await self._server.start()
         self._background = [
             asyncio.create_task(self._lookout.run()),
             asyncio.create_task(self._watch_releases()),
-            asyncio.create_task(self._refresh_popular()),
+            asyncio.create_task(
+                refresh_popular(
+                    self.traffic,
+                    every_s=self._config.popular_refresh_s,
+                    timeout_s=self._config.check_timeout_s,
+                )
+            ),
             asyncio.create_task(self.catalog.follow()),
         ]
+        if self._keeper is not None:
+            self._background.append(asyncio.create_task(self._keeper.run()))
         return port
 
     async def check(self) -> None:
@@ -125,27 +142,13 @@ class App:
         await self._health.enter_graceful_shutdown()
         self._streams.drain()
         await self._server.stop(self._config.grace_s)
+        if self._keeper is not None:
+            await self._keeper.close()
 
     async def _watch_releases(self) -> None:
         while True:
             await self.check()
             await asyncio.sleep(self._config.check_interval_s)
-
-    async def _refresh_popular(self) -> None:
-        """Lets popular products rise, and go when another server deleted them."""
-        while True:
-            await asyncio.sleep(self._config.popular_refresh_s)
-            for release in self.traffic.ready:
-                if release.monitor.serving and Component.INDEX not in release.monitor.down:
-                    with suppress(ShopIntentError):
-                        await release.popular.refresh(
-                            release.backends.index, timeout_s=self._config.check_timeout_s
-                        )
-
-    def _count(self, events: Sequence[Event]) -> None:
-        """Counts what was recorded here towards what is popular."""
-        for release in self.traffic.ready:
-            release.popular.record(events)
 
     def _add_services(
         self,
@@ -154,7 +157,7 @@ class App:
         eraser: VisitorEraser | None,
     ) -> None:
         config, server, traffic = self._config, self._server, self.traffic
-        recorder = Recorder(sessions, self._count)
+        recorder = Recorder(sessions, self._keeper.wake if self._keeper else None)
         recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(
             RecommendationService(
                 sessions, traffic, recorder, config.answer_timeout_s, self._metrics
@@ -198,7 +201,10 @@ async def serve(
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(triton_channel(config))
-        opener = ReleaseOpener(config, triton, worker, metrics)
+        popularity = Popularity(capacity=config.popular_products)
+        snapshots = SnapshotFile(popularity_file(config))
+        counted_until = await asyncio.to_thread(snapshots.restore, popularity)
+        opener = ReleaseOpener(config, triton, worker, metrics, popularity)
         if config.releases_url:
             await asyncio.to_thread(current_routing, config)
         first = await opener.open_by_id(config.release)
@@ -218,10 +224,21 @@ async def serve(
             on_closed=lambda release: unload_unnamed(config, opener, release.release_id),
         )
         stack.push_async_callback(traffic.close)
-        sessions = _open_sessions(config)
+        pseudonyms = open_pseudonyms(config)
+        sessions = open_sessions(config, pseudonyms)
         stack.push_async_callback(sessions.close)
+        eraser = VisitorEraser(sessions, pseudonyms, open_event_log(config))
         manager = release_manager(config, opener, traffic)
-        app = App(config, sessions, journal, traffic, metrics, manager)
+        keeper = None
+        if isinstance(sessions, EventFeed):
+            keeper = PopularityKeeper(
+                popularity,
+                sessions,
+                lambda product_id: traffic.serving.popular.category_of(product_id),
+                snapshots,
+                position=counted_until,
+            )
+        app = App(config, sessions, journal, traffic, metrics, manager, eraser, keeper)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         port = await app.start()
@@ -240,16 +257,3 @@ async def serve(
             on_listening(address, first.release_id)
         await stopped.wait()
         logger.info("draining", extra={"fields": {"grace_s": config.grace_s}})
-
-
-def _open_sessions(config: Config) -> SessionStore:
-    limits: dict[str, Any] = {
-        "max_visitors": config.max_visitors,
-        "max_events": config.max_session_events,
-        "idle_s": config.session_idle_s,
-    }
-    if config.sessions == "memory":
-        return InMemorySessions(**limits)
-    survives = config.session_durability == "machine"
-    path = state_folder(config) / "sessions.sqlite"
-    return SqliteSessions.open(path, survives_power_loss=survives, **limits)

@@ -449,3 +449,9 @@ def event_log_folder(config: Config) -> Path:
 def pseudonym_keys_file(config: Config) -> Path:
     """Returns the file of the keys of pseudonyms."""
     return config.pseudonym_keys or state_folder(config) / "pseudonym-keys.json"
+
+
+def popularity_file(config: Config) -> Path:
+    """Returns the file of what is popular: one for all servers that share sessions, if they can."""
+    shared = config.event_log if config.sessions == "redis" else None
+    return (shared or state_folder(config)) / "popularity.json"

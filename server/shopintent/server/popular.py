@@ -13,12 +13,11 @@ from itertools import groupby, islice
 import numpy as np
 
 from shopintent.artifacts import Manifest
-from shopintent.behavior import Event, Product
+from shopintent.behavior import Product
 from shopintent.server.filters import matches
 from shopintent.server.index import ProductFilter, ProductIndex
 from shopintent.server.popularity.counters import NOTHING, RANKED_EVERY_S, Popularity
 from shopintent.server.popularity.shelves import Shelves
-from shopintent.server.sessions import Counted
 
 WEEK_S = 7 * 24 * 60 * 60
 REFRESH_BATCH = 100
@@ -104,12 +103,6 @@ class PopularNow:
             self._missing.discard(product_id)
             if product_id in self._shelves.products or self._is_counted(product_id):
                 self._shelves.put(product)
-
-    def record(self, events: Iterable[Event]) -> None:
-        """Counts events at once."""
-        self.popularity.count(
-            Counted(each.event_type, each.event_time, each.product_id) for each in events
-        )
 
     def forget(self, product_ids: Iterable[str]) -> None:
         """Drops products just deleted from the catalog."""

@@ -76,12 +76,19 @@ class Popularity:
         now = self.clock()
         for counts in self.counts:
             counts.advance(now)
-        for each in events:
-            weight = WEIGHTS.get(each.event_type, 0.0)
-            if weight and each.product_id:
-                self.popular.add(each.product_id, each.weight * weight, each.event_time)
-                self.now.add(each.product_id, each.weight, each.event_time)
-                self.lately.add(each.product_id, each.weight, each.event_time)
+        counted = [each for each in events if each.product_id and each.event_type in WEIGHTS]
+        product_ids = [each.product_id for each in counted]
+        times = np.array([each.event_time for each in counted], float)
+        events_each = np.array([each.weight for each in counted], float)
+        views_each = events_each * [WEIGHTS[each.event_type] for each in counted]
+        self.popular.add(product_ids, views_each, times)
+        self.now.add(product_ids, events_each, times)
+        self.lately.add(product_ids, events_each, times)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more products are counted than need be."""
+        return len(self.popular.values) > OVERSHOOT * COUNTED * self.capacity
 
     def trim(self, category_of: Callable[[str], str]) -> None:
         """Forgets what has faded and, when too many are counted, the least popular.

@@ -32,11 +32,23 @@ class FadingCounts:
         self.values: dict[str, float] = {}
         """As of the landmark. Below 0 where more was taken back than is remembered."""
 
-    def add(self, product_id: str, weight: float, event_time: float) -> None:
-        """Counts an event at its own time, in unix seconds; a weight below 0 takes it back."""
-        half_lives = (event_time - self.landmark) / self.half_life_s
-        bounded = max(-MOST_HALF_LIVES, min(half_lives, MOST_HALF_LIVES))
-        self.values[product_id] = self.values.get(product_id, 0.0) + weight * math.exp2(bounded)
+    def add(
+        self,
+        product_ids: Sequence[str],
+        weights: NDArray[np.float64],
+        event_times: NDArray[np.float64],
+    ) -> None:
+        """Counts events [N], each at its own time in unix seconds.
+
+        A weight below 0 takes an event back.
+        """
+        half_lives = (event_times - self.landmark) / self.half_life_s
+        bounded = np.clip(half_lives, -MOST_HALF_LIVES, MOST_HALF_LIVES)
+        values = self.values
+        for product_id, value in zip(
+            product_ids, (weights * np.exp2(bounded)).tolist(), strict=True
+        ):
+            values[product_id] = values.get(product_id, 0.0) + value
 
     def fade(self, now: float) -> float:
         """Returns what `values` must be multiplied with to be the counts of now."""

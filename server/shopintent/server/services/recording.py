@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from shopintent.artifacts.event_log import IMPRESSION
@@ -27,10 +27,10 @@ class Recorded:
 
 @dataclass(frozen=True, eq=False)
 class Recorder:
-    """Writes into the session store; `on_recorded` is told of the new events that are behavior."""
+    """Writes into the session store; `on_recorded` is called when something new was recorded."""
 
     sessions: SessionStore
-    on_recorded: Callable[[Sequence[Event]], None]
+    on_recorded: Callable[[], None] | None = None
 
     async def record(
         self,
@@ -49,14 +49,10 @@ class Recorder:
         appended = await self.sessions.append(
             visitor, tracked, alias=alias, timeout_s=deadline.share_s()
         )
-        behavior = [
-            (each.event, is_new)
-            for each, is_new in zip(tracked, appended.new, strict=True)
-            if each.event.event_type != IMPRESSION
-        ]
-        self.on_recorded([event for event, is_new in behavior if is_new])
+        if self.on_recorded is not None and any(appended.new):
+            self.on_recorded()
         return Recorded(
             sum(appended.new),
-            [event for event, _ in behavior],
+            [each.event for each in tracked if each.event.event_type != IMPRESSION],
             consistency_token(appended.position),
         )

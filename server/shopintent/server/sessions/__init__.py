@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shopintent.artifacts.event_log import LogRecord
 from shopintent.behavior import Event
@@ -140,6 +140,7 @@ class SessionStore(Protocol):
         """Releases what the store holds."""
 
 
+@runtime_checkable
 class EventFeed(Protocol):
     """Everything that is recorded by all servers of a store, for about the last minutes."""
 
