@@ -22,7 +22,9 @@ from shopintent.trainer.run import Run
 from support import shop as shops
 from support.trained import Trained
 
-COMMANDS = ("simulate", "inspect", "prepare", "train", "evaluate", "publish", "benchmark")
+COMMANDS = (
+    "simulate", "inspect", "prepare", "train", "update", "evaluate", "publish", "benchmark",
+)  # fmt: skip
 
 
 def trainer(*arguments: str | Path) -> Result:

@@ -25,6 +25,7 @@ from shopintent.trainer.console import (
     progress_bars,
     unix_time,
 )
+from shopintent.trainer.update.command import update
 
 app = typer.Typer(
     help=__doc__,
@@ -32,7 +33,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    epilog="A first release: `simulate`, `prepare`, `train`, `evaluate`, `publish`, in this order.",
+    epilog="A first release: `simulate`, `prepare`, `train`, `evaluate`, `publish`, in this order. "
+    "Later ones: `prepare` the event log, `update`, `evaluate`, `publish`.",
 )
 app.add_typer(benchmark_app, name="benchmark")
 DEFAULT = TrainConfig()
@@ -123,7 +125,7 @@ def prepare(
         str,
         typer.Argument(
             help="A log file, or a folder of them; with `--mapping events` the event log of the "
-            "servers."
+            "servers, or redis://HOST:PORT/0, where their sessions are."
         ),
     ],
     mapping: Annotated[
@@ -315,6 +317,9 @@ def publish(
                 force=force, promote=promote, precision=precision,
             )  # fmt: skip
     console.print(summary(published, to))
+
+
+app.command()(update)
 
 
 def main() -> None:

@@ -88,11 +88,12 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from shopintent.trainer.run import RunError
     from shopintent.trainer.text import TextEncoderError
     from shopintent.trainer.training_data import TrainingDataError
+    from shopintent.trainer.update.config import UpdateError
 
     return (
         BenchmarkError, CheckpointError, DatasetError, EvaluationError, FileNotFoundError,
         MappingError, PeersError, PrepareError, PublishError, ReleaseError, RoutingError,
-        RunError, SimulationError, TextEncoderError, TokenizerError, TrainingDataError,
+        RunError, SimulationError, TextEncoderError, TokenizerError, TrainingDataError, UpdateError,
     )  # fmt: skip
 
 

@@ -71,6 +71,16 @@ class ProductTower(nn.Module):
             self.own.weight += self.project(self.known_texts)
             self.known_texts = None
 
+    @torch.no_grad()
+    def unfold_again(self, texts_then: Tensor, texts_now: Tensor) -> None:
+        """Goes back to training: known ids give back the texts that `fold` had them take in.
+
+        `texts_then` [K, E] are the text embeddings of the products known when it was folded,
+        `texts_now` [P, E] those of all that are known now, in the order of their ids.
+        """
+        self.own.weight[FIRST : FIRST + len(texts_then)] -= self.project(texts_then)
+        self.known_texts = F.pad(texts_now, (0, 0, FIRST, 0))
+
     def describe(self, tokens: Tensor, text_embeddings: Tensor | None = None) -> Tensor:
         """Returns [..., D]. Without text embeddings, texts are what the codes say of them."""
         ids, codes = tokens[..., 0], tokens[..., 1 : 1 + LEVELS]

@@ -110,6 +110,34 @@ def uci(
     show(folder, report)
 
 
+@app.command("update")
+@explained
+def update_benchmark(
+    out: Out = None,
+    seed: FirstSeed = DEFAULT.seed,
+    shoppers: Annotated[int, typer.Option(min=100, help="Of the simulated shop.")] = 1_200,
+    max_minutes: MaxMinutes = 2.0,
+) -> None:
+    """A release, its update by a new season, and training anew on everything, judged alike.
+
+    The shop is simulated: the figures compare the three, and say nothing of real shoppers.
+    """
+    from shopintent.trainer.benchmarks.update import UpdateBenchmark, run_update, table
+
+    config = UpdateBenchmark()
+    config = replace(
+        config,
+        shop=replace(config.shop, seed=seed, n_shoppers=shoppers),
+        train=replace(config.train, seed=seed, max_minutes=max_minutes),
+        update=replace(config.update, seed=seed, max_minutes=max_minutes),
+    )
+    folder = out or BUILD / "update"
+    with progress_bars() as progress:
+        result = run_update(folder, config, progress)
+    show(folder, result.report)
+    console.print(Markdown(table(result)))
+
+
 @app.command()
 @explained
 def speed(

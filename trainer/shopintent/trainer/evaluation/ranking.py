@@ -59,7 +59,15 @@ def ranking_rows(
     task: NextProductTask, rankings: Sequence[Ranking], content: ProductContent
 ) -> list[MetricRow]:
     """Returns the rows of models that ranked the same task with the same filter."""
-    rows = []
+    rows = found_rows(task, rankings)
+    for ranking in rankings:
+        rows += list_rows(task, ranking, content)
+    return rows
+
+
+def found_rows(task: NextProductTask, rankings: Sequence[Ranking]) -> list[MetricRow]:
+    """Returns how often the models found the product that came, without what lists are like."""
+    rows: list[MetricRow] = []
     for name, group in {ALL: np.ones(len(task), bool), **task.slices()}.items():
         found = [found_at(each.ranks[group], task.shoppers[group]) for each in rankings]
         for k in KS:
@@ -73,8 +81,6 @@ def ranking_rows(
             }  # fmt: skip
             rows += rows_of(judged, **protocol)
             rows += difference_rows(judged, ("hr", "ndcg", "mrr"), **protocol)
-    for ranking in rankings:
-        rows += list_rows(task, ranking, content)
     return rows
 
 

@@ -1,0 +1,1 @@
+"""Going on from the release that serves: new events are learned, old ones are not forgotten."""
