@@ -1,5 +1,6 @@
 """deploy/: what the container files name exists, and only what may be open is open."""
 
+import configparser
 import http.server
 import re
 import stat
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from shopintent.artifacts import ReleasesRoot
 from shopintent.server.__main__ import main as server_command
+from shopintent.trainer.__main__ import app as trainer_app
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -226,3 +229,82 @@ def test_before_the_first_release_triton_says_what_to_do(tmp_path: Path) -> None
 
 def test_the_entrypoint_of_triton_can_be_run() -> None:
     assert ENTRYPOINT.stat().st_mode & stat.S_IXUSR
+
+
+SCHEDULE = DEPLOY / "schedule"
+
+
+def run_refresh(tmp_path: Path, *, failing: str = "-", **settings: str) -> list[list[str]]:
+    """Runs the scheduled refresh with programs that only note what they are asked to do.
+
+    The program fails whose command is named.
+    """
+    bin_folder, calls = tmp_path / "bin", tmp_path / "calls"
+    bin_folder.mkdir()
+    for name in ("shopintent-trainer", "shopintent-server"):
+        program = bin_folder / name
+        program.write_text(
+            f'#!/bin/sh\n(printf "%s\\037" {name} "$@"; echo) >> "{calls}"\n'
+            f'[ "$1" != "{failing}" ]\n'
+        )
+        program.chmod(0o755)
+    variables = {
+        "PATH": f"{bin_folder}:/usr/bin:/bin",
+        "SHOPINTENT_RELEASES": str(tmp_path / "releases"),
+        "SHOPINTENT_STATE_PATH": str(tmp_path / "state"),
+    }
+    done = subprocess.run(
+        [SCHEDULE / "refresh.sh"],
+        env=variables | settings,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode == 0) == (failing == "-"), done.stderr
+    return [line.split("\037")[:-1] for line in calls.read_text().splitlines()]
+
+
+def test_the_scheduled_refresh_ends_in_a_canary_and_promotes_nothing(tmp_path: Path) -> None:
+    calls = run_refresh(tmp_path, REFRESH_REPLAY="old data", REFRESH_RELEASE="r9")
+    assert [call[1] for call in calls] == ["prepare", "update", "evaluate", "publish", "releases"]
+    prepare, update, _, publish, canary = calls
+    assert prepare[2:5] == [f"{tmp_path}/state/event-log", "--mapping", "events"]
+    assert update[-2:] == ["--replay", "old data"]
+    assert "--no-promote" in publish
+    assert canary[2:4] == ["canary", "r9"]
+
+
+@pytest.mark.parametrize("refused", ["prepare", "update", "evaluate", "publish"])
+def test_nothing_follows_a_step_of_the_refresh_that_refuses(tmp_path: Path, refused: str) -> None:
+    calls = run_refresh(tmp_path, failing=refused)
+    assert calls[-1][1] == refused
+
+
+def test_the_refresh_gives_the_trainer_and_the_server_options_that_they_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for program, *arguments in run_refresh(tmp_path, REFRESH_REPLAY="old"):
+        if program == "shopintent-trainer":
+            # An option that the trainer does not know fails before the help is shown.
+            done = CliRunner().invoke(trainer_app, [*arguments, "--help"])
+            assert done.exit_code == 0, done.output
+            continue
+        with pytest.raises(SystemExit) as ended:
+            server_command([*arguments, "--help"])
+        assert ended.value.code == 0
+        told = capsys.readouterr().out
+        assert all(each in told for each in arguments if each.startswith("--"))
+
+
+def test_the_refresh_is_scheduled_by_a_unit_that_runs_it_gently() -> None:
+    units = {suffix: configparser.RawConfigParser(strict=False) for suffix in ("service", "timer")}
+    for suffix, unit in units.items():
+        unit.optionxform = str  # type: ignore[assignment, method-assign]
+        unit.read(SCHEDULE / f"shopintent-refresh.{suffix}")
+    assert units["timer"]["Timer"]["OnCalendar"]
+    service = units["service"]["Service"]
+    program = ROOT / Path(service["ExecStart"]).relative_to("/opt/shopintent/src")
+    assert program.stat().st_mode & stat.S_IXUSR
+    assert service["Type"] == "oneshot"
+    assert int(service["Nice"]) > 0
