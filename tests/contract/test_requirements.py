@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-TRAINING_ONLY = {"torch", "transformers", "sentence-transformers", "polars", "onnxruntime"}
+TRAINING_ONLY = {"torch", "transformers", "sentence-transformers", "onnxruntime"}
 
 
 def direct_requirements(package: str, extras: frozenset[str]) -> Iterator[Requirement]:
