@@ -75,6 +75,9 @@ class Streams:
         try:
             async with asyncio.timeout(self._idle_s):
                 await context.write(answer)
+        except grpc.aio.InternalError as error:
+            # What gRPC says when the client is gone; it cancels the call, but may be later with it.
+            raise asyncio.CancelledError from error
         except TimeoutError:
             raise StreamEnded(f"no answer was read for {self._idle_s:g} seconds") from None
 
