@@ -19,7 +19,8 @@ async def main(folder: Path) -> None:
     """Drains, with a new segment every so often."""
     source = CountingSource(folder / "logged.json", random.randint(1, 200))
     drainer = LogDrainer(EventLog(folder / "log"), source, NoCounts(), kept_days=10_000, poll_s=0.0)
-    await drainer.run()
+    drainer.start()
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

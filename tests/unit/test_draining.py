@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,12 +30,11 @@ def drainer(folder: Path, source: ListSource, counts: NoCounts | None = None) ->
 
 @asynccontextmanager
 async def running(drains: LogDrainer) -> AsyncIterator[None]:
-    task = asyncio.create_task(drains.run())
+    drains.start()
     try:
         yield
     finally:
-        drains.stop()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(drains.close(), 10)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -56,6 +57,23 @@ async def test_records_go_to_the_log_and_then_from_their_source(tmp_path: Path) 
         await until(lambda: not source.held)
     assert sequences(tmp_path) == [1, 2, 3]
     assert counts.written == 3
+
+
+async def test_a_fault_nobody_thought_of_is_told_and_does_not_end_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = ListSource([record(1)])
+    faults = iter([ZeroDivisionError("strange")])
+
+    class Faulty(NoCounts):
+        def log_written(self, records: int) -> None:
+            for fault in faults:
+                raise fault
+
+    async with running(drainer(tmp_path, source, Faulty())):
+        await until(lambda: not source.held)
+    assert sequences(tmp_path) == [1]
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_what_came_last_is_written_when_the_server_stops(tmp_path: Path) -> None:
@@ -159,6 +177,13 @@ async def test_finished_days_are_compacted_meanwhile(tmp_path: Path) -> None:
     SegmentWriter(tmp_path).append([record(1, days_ago=1)])
     source = ListSource([record(2, days_ago=-10_000)])
     async with running(drainer(tmp_path, source)):
-        await until(lambda: bool(compacted(tmp_path)))
+        await until(lambda: [each.number for each in segments(tmp_path)] == [2])
     assert sequences(tmp_path) == [1, 2]
-    assert [each.number for each in segments(tmp_path)] == [2]
+    assert len(compacted(tmp_path)) == 1
+
+
+def test_a_server_does_not_load_polars() -> None:
+    """It takes every core, and memory: only the processes that work on files may."""
+    code = "import sys, shopintent.server.app; print('polars' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, check=False).stdout == b"False\n"

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from shopintent.server import release_parser
+from shopintent.server import event_parser, release_parser
 from shopintent.server.config import Config, ConfigError, help_of, read_config
 from shopintent.server.logs import log_to_stderr
 from shopintent.server.workers import supervise
@@ -26,6 +26,8 @@ Answers what shoppers mean to do next, and what to show them, over gRPC.
   shopintent-server health       exit with 0 when a running server may answer, else with 1
   shopintent-server releases     list, check and shift traffic between releases: shadow, canary,
                                  promote, rollback; `releases --help` shows the usual rollout
+  shopintent-server events       look after the log of what visitors did, and its keys
+  shopintent-server visitors     delete a visitor from every store, or prove it
 
 Every option is an environment variable too; `shopintent-server serve --help` lists them.
 """
@@ -83,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout-s", type=float, default=2.0, help="seconds to wait for the answer"
     )
     release_parser.add_releases(add, _options(*release_parser.OPTIONS))
+    state_options = _options(*event_parser.STATE_OPTIONS)
+    event_parser.add_events(add, state_options)
+    event_parser.add_visitors(add, state_options)
     return parser
 
 

@@ -23,6 +23,8 @@ from shopintent.server.config import (
     state_folder,
 )
 from shopintent.server.deletion import VisitorEraser
+from shopintent.server.event_log.draining import LogDrainer
+from shopintent.server.event_log.products import ProductsFile
 from shopintent.server.garbage import spare_what_stays
 from shopintent.server.interceptors.admission import Admission
 from shopintent.server.interceptors.streams import Streams
@@ -52,8 +54,13 @@ from shopintent.server.services.recording import Recorder
 from shopintent.server.services.releases import ReleaseService
 from shopintent.server.services.visitors import VisitorService
 from shopintent.server.serving import ServingRelease
-from shopintent.server.sessions import EventFeed, SessionStore
-from shopintent.server.stores import open_event_log, open_pseudonyms, open_sessions
+from shopintent.server.sessions import EventFeed, RecordSource, SessionStore
+from shopintent.server.stores import (
+    logs_events,
+    open_event_log,
+    open_pseudonyms,
+    open_sessions,
+)
 from shopintent.server.traffic import Traffic
 from shopintent.v1 import (
     catalog_service_pb2_grpc,
@@ -227,7 +234,18 @@ async def serve(
         pseudonyms = open_pseudonyms(config)
         sessions = open_sessions(config, pseudonyms)
         stack.push_async_callback(sessions.close)
-        eraser = VisitorEraser(sessions, pseudonyms, open_event_log(config))
+        log = open_event_log(config)
+        eraser = VisitorEraser(sessions, pseudonyms, log)
+        if log is not None and logs_events(config) and isinstance(sessions, RecordSource):
+            drainer = LogDrainer(
+                log,
+                sessions,
+                metrics,
+                kept_days=config.event_log_days,
+                products=ProductsFile(journal, log.folder),
+            )
+            drainer.start()
+            stack.push_async_callback(drainer.close)
         manager = release_manager(config, opener, traffic)
         keeper = None
         if isinstance(sessions, EventFeed):

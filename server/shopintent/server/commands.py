@@ -15,11 +15,13 @@ from shopintent.artifacts import ReleaseError
 from shopintent.server import app, opening, workers
 from shopintent.server.config import Config, check_listen
 from shopintent.server.errors import ShopIntentError
+from shopintent.server.event_commands import run_events
 from shopintent.server.logs import log_to_stderr
 from shopintent.server.metrics import Metrics
 from shopintent.server.metrics_page import serve_metrics
 from shopintent.server.ready_file import write_ready_file
 from shopintent.server.release_commands import run_releases
+from shopintent.server.visitor_commands import run_visitors
 
 
 def run(parsed: argparse.Namespace, config: Config) -> int:
@@ -31,6 +33,10 @@ def run(parsed: argparse.Namespace, config: Config) -> int:
             return _load_index(config)
         if parsed.command == "releases":
             return run_releases(parsed, config)
+        if parsed.command == "events":
+            return run_events(parsed, config)
+        if parsed.command == "visitors":
+            return run_visitors(parsed, config)
         if parsed.worker is not None:
             _work(config, workers.Assignment.parse(parsed.worker))
         else:

@@ -12,6 +12,7 @@ from shopintent.server.config import (
     state_folder,
 )
 from shopintent.server.event_log import EventLog
+from shopintent.server.event_log.files import OnProgress, no_progress
 from shopintent.server.keyring_file import FollowedKeyring, KeyringError
 from shopintent.server.pseudonyms import Keyring, Pseudonyms
 from shopintent.server.sessions import SessionStore
@@ -24,10 +25,10 @@ def logs_events(config: Config) -> bool:
     return config.event_log_days > 0 and config.sessions != "memory"
 
 
-def open_event_log(config: Config) -> EventLog | None:
+def open_event_log(config: Config, on_progress: OnProgress = no_progress) -> EventLog | None:
     """Returns the event log; one from a time when events were logged can still be deleted from."""
     folder = event_log_folder(config)
-    return EventLog(folder) if logs_events(config) or folder.exists() else None
+    return EventLog(folder, on_progress) if logs_events(config) or folder.exists() else None
 
 
 def open_pseudonyms(config: Config) -> Pseudonyms:
@@ -46,7 +47,7 @@ def open_pseudonyms(config: Config) -> Pseudonyms:
 def open_sessions(config: Config, pseudonyms: Pseudonyms) -> SessionStore:
     """Opens the sessions; call it with the event loop running. Raises StateUnavailable.
 
-    With `pseudonyms` they record what is to be logged, where events are logged.
+    Where events are logged they also record what is to be written to the log.
     """
     limits: dict[str, Any] = {
         "max_visitors": config.max_visitors,

@@ -41,7 +41,7 @@ CLOSING_S = 5.0
 """What the last records may take when the server stops; others write them otherwise."""
 
 WRITING, KEEPING_UP = "the event log is not written", "the event log is not kept up"
-FAILURES = (OSError, EventLogError, ShopIntentError)
+EXPECTED = (OSError, EventLogError, ShopIntentError)
 
 
 class Counts(Protocol):
@@ -81,28 +81,17 @@ class LogDrainer:
         self._writer = SegmentWriter(log.folder)
         self._stopping = asyncio.Event()
         self._complained: set[str] = set()
+        self._running: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Goes on until `stop`; a failure is logged, and tried again."""
-        while not self._stopping.is_set():
-            lock: IO[bytes] | None = None
-            try:
-                make_folders(self._log.folder)
-                lock = try_lock(self._log.folder / DRAINER_LOCK)
-                if lock is not None:
-                    await self._drain_until_stopped()
-            except FAILURES as error:
-                self._failed(WRITING, error)
-                await self._pause(AGAIN_S)
-            finally:
-                self._writer.close()
-                if lock is not None:
-                    lock.close()
-            await self._pause(TAKE_OVER_S)
+    def start(self) -> None:
+        """Begins to write, or to wait until whoever writes is gone, until `close`."""
+        self._running = asyncio.create_task(self._run())
 
-    def stop(self) -> None:
-        """Has `run` end once what waits is written, and not in the middle of writing."""
+    async def close(self) -> None:
+        """Ends once what waits is written, and not in the middle of writing."""
         self._stopping.set()
+        if self._running is not None:
+            await self._running
 
     async def drain(self) -> int:
         """Writes the records that wait, at most BATCH, and returns how many there were.
@@ -119,6 +108,23 @@ class LogDrainer:
             self._counts.log_written(await self._append(records))
             await self._source.logged(records)
         return len(records)
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            lock: IO[bytes] | None = None
+            try:
+                make_folders(self._log.folder)
+                lock = try_lock(self._log.folder / DRAINER_LOCK)
+                if lock is not None:
+                    await self._drain_until_stopped()
+            except Exception as error:
+                self._failed(WRITING, error)
+                await self._pause(AGAIN_S)
+            finally:
+                self._writer.close()
+                if lock is not None:
+                    lock.close()
+            await self._pause(TAKE_OVER_S)
 
     async def _drain_until_stopped(self) -> None:
         upkeep = asyncio.create_task(self._keep_up())
@@ -155,7 +161,7 @@ class LogDrainer:
                 if self._products is not None:
                     await self._products.write()
                 self._complained.discard(KEEPING_UP)
-            except FAILURES as error:
+            except Exception as error:
                 self._failed(KEEPING_UP, error)
             await asyncio.sleep(UPKEEP_S)
 
@@ -174,7 +180,8 @@ class LogDrainer:
         self._counts.log_failed()
         if doing not in self._complained:
             self._complained.add(doing)
-            logger.error("%s: %s; records wait, and it is tried again", doing, error)
+            told = "%s: %s; records wait, and it is tried again"
+            logger.error(told, doing, error, exc_info=not isinstance(error, EXPECTED))
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

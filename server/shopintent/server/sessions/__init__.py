@@ -151,6 +151,7 @@ class EventFeed(Protocol):
         """Returns what was recorded since a position, oldest first, at most about `limit`."""
 
 
+@runtime_checkable
 class RecordSource(Protocol):
     """Records that wait for the event log, oldest first."""
 
