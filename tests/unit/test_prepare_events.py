@@ -230,7 +230,7 @@ def test_a_folder_that_is_no_log_is_named_with_the_remedy(tmp_path: Path) -> Non
 def test_a_log_without_behavior_says_what_it_holds(log: Log) -> None:
     log.segment(2, [login("a", "b", at=NOW - 9)])
     log.segment(3, [])
-    with pytest.raises(PrepareError, match=r"no behavior yet \(.*1 logins"):
+    with pytest.raises(PrepareError, match=r"no behavior yet: .*1 logins"):
         log.prepare()
 
 

@@ -63,8 +63,7 @@ def serving_each(
 
         def start(name: str, *more: str) -> str:
             say(f"starting a server: {name}")
-            own = folder / name
-            shutil.rmtree(own, ignore_errors=True)
+            own = _fresh(folder / name)
             kept = [f"--state-path={own / 'state'}", f"--index-path={own / 'index'}"]
             _, address = running_now.enter_context(
                 server(releases, triton_address, own, server_options=[*kept, *more, *options])
@@ -82,9 +81,13 @@ def serving_each(
                 found[store] = Gateways(store, loaded, (loaded, loaded))
             else:
                 url = running_now.enter_context(redis(folder / "redis-server"))
-                log_folder = f"--event-log={folder / 'redis-event-log'}"
-                own = ("--sessions=redis", f"--redis-url={url}", log_folder)
-                loaded, other = start("redis-a", *own), start("redis-b", *own)
+                both = (
+                    "--sessions=redis",
+                    f"--redis-url={url}",
+                    f"--event-log={_fresh(folder / 'redis-event-log')}",
+                    f"--pseudonym-keys={_fresh(folder / 'redis-keys') / 'pseudonym-keys.json'}",
+                )
+                loaded, other = start("redis-a", *both), start("redis-b", *both)
                 found[store] = Gateways(store, loaded, (loaded, other))
         yield found
 
@@ -92,8 +95,7 @@ def serving_each(
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
     """Runs a Redis that keeps what it acknowledged; yields its URL."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _fresh(folder).mkdir(parents=True)
     port = _free_port()
     command = [
         *("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
@@ -102,6 +104,12 @@ def redis(folder: Path) -> Iterator[str]:
     with running("redis-server", command, folder / "redis.log") as process:
         process.wait_until(lambda: _answers(port))
         yield f"redis://127.0.0.1:{port}/0"
+
+
+def _fresh(folder: Path) -> Path:
+    """Returns the folder, which does not exist: what earlier runs left is no part of this one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""Prepares what servers logged: the folder of their event log."""
+"""Prepares what servers logged: the folder of their event log, or the streams of their Redis."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from shopintent.trainer.data.read import PrepareError
 
 EVENTS = "events"
 """The name of the mapping of an event log."""
+REDIS_URLS = ("redis://", "rediss://", "unix://")
 TRIES = 5
 
 
@@ -31,7 +32,7 @@ def prepare_events(
     earlier: Dataset | None = None,
     now: int | None = None,
 ) -> Dataset:
-    """Prepares an event log into the dataset folder `out`.
+    """Prepares an event log, a folder or a Redis URL, into the dataset folder `out`.
 
     Products are those of the log's events, those that the shop wrote to the servers since their
     release, and those of an `earlier` dataset. Servers may go on writing. Raises PrepareError.
@@ -39,12 +40,15 @@ def prepare_events(
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-log-", dir=out.parent) as folder:
         work = Path(folder)
-        root = _checked(Path(log))
-        behavior, apart = _behavior(root, work, progress)
+        if is_redis(log):
+            tables = []
+            behavior, apart = _behavior_in_redis(log, work, progress)
+        else:
+            tables = [_catalog(_checked(Path(log)))]
+            behavior, apart = _behavior_in_files(Path(log), work, progress)
         if not any(behavior.rglob("*.parquet")):
             counted = ", ".join(f"{n:,} {what}" for what, n in apart.items())
-            raise PrepareError(f"{log}: holds no behavior yet ({counted}); prepare it later.")
-        tables = [_catalog(root)]
+            raise PrepareError(f"The event log holds no behavior yet: {counted}; prepare it later.")
         if earlier is not None:
             tables.append(earlier.product_table().collect())
         return prepare(
@@ -52,7 +56,22 @@ def prepare_events(
         )
 
 
-def _behavior(root: Path, work: Path, progress: Progress) -> tuple[Path, dict[str, int]]:
+def is_redis(log: str) -> bool:
+    """Returns whether a log is named by the URL of a Redis."""
+    return log.startswith(REDIS_URLS)
+
+
+def _behavior_in_redis(url: str, work: Path, progress: Progress) -> tuple[Path, dict[str, int]]:
+    from shopintent.trainer.data.redis_streams import fetch  # redis-py is for this alone.
+
+    tried, out = work / "tried", work / "behavior"
+    tried.mkdir()
+    out.mkdir()
+    named = [(path.stem, path) for path in fetch(url, work / "streams", progress)]
+    return out, write_behavior(named, tried, out, progress)
+
+
+def _behavior_in_files(root: Path, work: Path, progress: Progress) -> tuple[Path, dict[str, int]]:
     """Returns the folder of a log's behavior, and what is counted apart.
 
     A file that servers replaced while it was read makes us begin again.
@@ -72,6 +91,7 @@ def _behavior(root: Path, work: Path, progress: Progress) -> tuple[Path, dict[st
 
 
 def _checked(root: Path) -> Path:
+    """Returns the folder of a log. Raises PrepareError for any other."""
     if not (root / LOG_FILE).is_file():
         raise PrepareError(
             f"{root}: is no event log, for it has no {LOG_FILE}; give the folder that servers "
