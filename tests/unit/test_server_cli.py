@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from shopintent.server.config import (
     read_placements,
     read_qdrant_api_key,
     read_release_token,
+    read_visitor_token,
     variable_of,
 )
 from shopintent.server.ranking import RankWeights
@@ -69,6 +72,10 @@ BAD_COMBINATIONS = {
     "sessions of one process": {"SHOPINTENT_WORKERS": "2", "SHOPINTENT_SESSIONS": "memory"},
     "no port to share": {"SHOPINTENT_WORKERS": "2", "SHOPINTENT_LISTEN": "unix:/tmp/socket"},
     "two keys": {"SHOPINTENT_QDRANT_API_KEY": "k", "SHOPINTENT_QDRANT_API_KEY_FILE": "f"},
+    "two visitor tokens": {
+        "SHOPINTENT_VISITOR_TOKEN": "t",
+        "SHOPINTENT_VISITOR_TOKEN_FILE": "f",
+    },
     "two tokens": {"SHOPINTENT_RELEASE_TOKEN": "t", "SHOPINTENT_RELEASE_TOKEN_FILE": "f"},
 }
 
@@ -98,13 +105,19 @@ def test_the_api_key_may_come_from_a_file(tmp_path: Path) -> None:
         read_qdrant_api_key(Config(qdrant_api_key_file=tmp_path / "none"))
 
 
-def test_the_release_token_may_come_from_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "read"), [("release_token", read_release_token), ("visitor_token", read_visitor_token)]
+)
+def test_a_token_may_come_from_a_file(
+    tmp_path: Path, name: str, read: Callable[[Config], str | None]
+) -> None:
     file, token = tmp_path / "token", "0123456789abcdef"
     file.write_text(f"{token}\n")
-    assert read_release_token(Config(release_token_file=file)) == token
-    assert read_release_token(Config(release_token=token)) == token
-    assert read_release_token(Config()) is None
-    assert token not in repr(Config(release_token=token))
+    options: dict[str, Any] = {name: token}
+    assert read(Config(**{f"{name}_file": file})) == token  # type: ignore[arg-type]
+    assert read(Config(**options)) == token
+    assert read(Config()) is None
+    assert token not in repr(Config(**options))
 
 
 @pytest.mark.parametrize("token", ["", "short", "with a space in it", "nicht-nur-ascii-ü"])

@@ -16,7 +16,10 @@ from google.protobuf import field_mask_pb2
 from google.type import money_pb2
 
 from shopintent.artifacts import signature
-from shopintent.server.sessions import EMPTY_HISTORY
+from shopintent.artifacts.event_log import IMPRESSION
+from shopintent.server.errors import StateUnavailable
+from shopintent.server.services.consistency_token import consistency_token
+from shopintent.server.sessions import EMPTY_HISTORY, TrackedEvent
 from shopintent.v1 import catalog_service_pb2 as catalog_pb
 from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
@@ -29,6 +32,7 @@ from shopintent.v1.product_pb2 import (
 from shopintent.v1.user_event_pb2 import (
     EVENT_TYPE_ADD_TO_CART,
     EVENT_TYPE_FAVORITE,
+    EVENT_TYPE_IMPRESSION,
     EVENT_TYPE_PURCHASE,
     EVENT_TYPE_SEARCH,
     EVENT_TYPE_VIEW_CATEGORY,
@@ -164,6 +168,119 @@ async def counted(served: Served, product_id: str) -> float:
 
     await eventually(is_the_last_counted)
     return float(counts.counts([product_id], time.time())[0])
+
+
+async def test_a_shopper_who_logs_in_is_joined_with_what_was_done_before(served: Served) -> None:
+    await served.events.TrackEvents(track(view("p8")))
+    await served.events.TrackEvents(track(view("p9"), visitor=Visitor(user_id="u7")))
+    both = Visitor(visitor_id="anna", user_id="u7", session_id="not read")
+    await served.events.TrackEvents(track(view("p10"), visitor=both))
+    lookup = served.outside.release.tokenizer.products.lookup
+    for visitor in (ANNA, Visitor(user_id="u7"), both):
+        await served.recommendation.PredictIntent(pb.PredictIntentRequest(visitor=visitor))
+        read = served.outside.model.behaviors[-1].tokens[:, 1].tolist()
+        assert sorted(read) == sorted(lookup(each) for each in ("p8", "p9", "p10"))
+
+
+async def test_everything_told_of_an_event_reaches_the_store(served: Served) -> None:
+    appended: list[TrackedEvent] = []
+    append = served.outside.sessions.append
+
+    async def keep(visitor: str, events: Any, **options: Any) -> Any:
+        appended.extend(events)
+        return await append(visitor, events, **options)
+
+    served.outside.sessions.append = keep  # type: ignore[method-assign]
+    why: dict[str, Any] = {"attribution_token": "t", "experiment_ids": ["e/1", "f/2"]}
+    shown = UserEvent(
+        event_type=EVENT_TYPE_IMPRESSION, shown_product_ids=["p9", "p8"], event_id="i", **why
+    )
+    seen = UserEvent(
+        event_type=EVENT_TYPE_VIEW_PRODUCT, product_id="p8", shown_product_ids=["no"], **why
+    )
+    await served.events.TrackEvents(track(shown, seen))
+    first, second = appended
+    assert (first.event.event_type, first.event.product_id) == (IMPRESSION, "")
+    assert (first.event_id, first.shown_product_ids) == ("i", ("p9", "p8"))
+    assert second.shown_product_ids == ()
+    for each in appended:
+        assert (each.attribution_token, each.experiment_ids) == ("t", ("e/1", "f/2"))
+
+
+async def test_impressions_are_recorded_once_and_are_no_behavior(served: Served) -> None:
+    shown = UserEvent(
+        event_type=EVENT_TYPE_IMPRESSION, shown_product_ids=["new-1", "p8"], event_id="i"
+    )
+    first = await served.events.TrackEvents(track(shown))
+    again = await served.events.TrackEvents(track(shown))
+    assert (first.recorded_count, again.recorded_count) == (1, 0)
+    assert list(first.unknown_product_ids) == []
+    request = pb.PredictIntentRequest(visitor=ANNA, recent_events=[shown])
+    await served.recommendation.PredictIntent(request)
+    assert len(served.outside.model.behaviors[-1].tokens) == 0
+
+
+async def test_a_consistency_token_is_good_for_everything_recorded_until_then(
+    served: Served,
+) -> None:
+    token = (await served.events.TrackEvents(track(view("p8")))).consistency_token
+    assert 0 < len(token) <= 200
+    answers = (
+        served.recommendation.PredictIntent(
+            pb.PredictIntentRequest(visitor=ANNA, consistency_token=token)
+        ),
+        served.recommendation.Recommend(pb.RecommendRequest(visitor=ANNA, consistency_token=token)),
+    )
+    for answer in answers:
+        assert not (await answer).degraded_reasons
+
+
+LOST = [pb.DEGRADED_REASON_BEHAVIOR_UNAVAILABLE]
+
+
+async def test_behavior_that_the_store_lost_is_said_and_the_answer_goes_on_without(
+    served: Served,
+) -> None:
+    token = (await served.events.TrackEvents(track(view("p8")))).consistency_token
+    await served.outside.sessions.delete("visitor:anna", timeout_s=1)
+    fields: dict[str, Any] = {"visitor": ANNA, "recent_events": [view("p9")]}
+    predict = pb.PredictIntentRequest(**fields, consistency_token=token)
+    intent = await served.recommendation.PredictIntent(predict)
+    assert list(intent.degraded_reasons) == LOST
+    recommend = pb.RecommendRequest(**fields, consistency_token=token)
+    page = await served.recommendation.Recommend(recommend)
+    assert list(page.degraded_reasons) == LOST
+    assert {each.source for each in page.recommendations} == {pb.RECOMMENDATION_SOURCE_PERSONALIZED}
+
+
+async def test_a_token_of_a_store_that_was_replaced_is_a_lost_one(served: Served) -> None:
+    token = consistency_token("another kind of store 7")
+    request = pb.PredictIntentRequest(visitor=ANNA, consistency_token=token)
+    answer = await served.recommendation.PredictIntent(request)
+    assert list(answer.degraded_reasons) == LOST
+
+
+@pytest.mark.parametrize("events", [[], [view("p9")]])
+async def test_recommend_goes_on_without_the_sessions_and_predict_intent_fails(
+    served: Served, events: list[UserEvent]
+) -> None:
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise StateUnavailable("sessions", "the disk is full")
+
+    served.outside.sessions.recent = fail  # type: ignore[method-assign]
+    page = await served.recommendation.Recommend(
+        pb.RecommendRequest(visitor=ANNA, recent_events=events, page_size=5)
+    )
+    assert len(page.recommendations) == 5
+    assert list(page.degraded_reasons) == LOST
+    is_personal = page.recommendations[0].source == pb.RECOMMENDATION_SOURCE_PERSONALIZED
+    assert is_personal == bool(events)
+    failure = await failure_of(
+        served.recommendation.PredictIntent(
+            pb.PredictIntentRequest(visitor=ANNA, recent_events=events)
+        )
+    )
+    assert failure.info.reason == "ERROR_REASON_STATE_UNAVAILABLE"
 
 
 async def test_a_retried_batch_is_recorded_and_counted_once(served: Served) -> None:

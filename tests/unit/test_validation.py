@@ -19,6 +19,7 @@ from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1.product_pb2 import Product
 from shopintent.v1.user_event_pb2 import (
+    EVENT_TYPE_IMPRESSION,
     EVENT_TYPE_PURCHASE,
     EVENT_TYPE_SEARCH,
     EVENT_TYPE_VIEW_CATEGORY,
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 VISITOR = Visitor(visitor_id="v")
 LONG_ID = "x" * 129
+FOREIGN_TOKEN = "bm8gdG9rZW4"
 
 
 def at(seconds: float, nanos: int = 0) -> timestamp_pb2.Timestamp:
@@ -40,6 +42,10 @@ def at(seconds: float, nanos: int = 0) -> timestamp_pb2.Timestamp:
 
 def view(**fields: Any) -> UserEvent:
     return UserEvent(**{"event_type": EVENT_TYPE_VIEW_PRODUCT, "product_id": "p7", **fields})
+
+
+def shown(*product_ids: str) -> UserEvent:
+    return UserEvent(event_type=EVENT_TYPE_IMPRESSION, shown_product_ids=product_ids)
 
 
 def priced(units: int = 1, nanos: int = 0, currency_code: str = "EUR") -> Product:
@@ -83,6 +89,13 @@ BAD_EVENTS = {
         "category",
     ),
     "long attribution token": (view(attribution_token="x" * 201), "attribution_token"),
+    "11 experiments": (view(experiment_ids=["e"] * 11), "experiment_ids"),
+    "empty experiment": (view(experiment_ids=["e", ""]), "experiment_ids[1]"),
+    "long experiment": (view(experiment_ids=[LONG_ID]), "experiment_ids[0]"),
+    "nothing shown": (UserEvent(event_type=EVENT_TYPE_IMPRESSION), "shown_product_ids"),
+    "101 products shown": (shown(*["p7"] * 101), "shown_product_ids"),
+    "empty product shown": (shown("p7", ""), "shown_product_ids[1]"),
+    "long product shown": (shown(LONG_ID), "shown_product_ids[0]"),
 }
 
 
@@ -124,6 +137,9 @@ BAD_RECOMMENDS = {
         pb.RecommendRequest(visitor=Visitor(session_id=LONG_ID)),
         "visitor.session_id",
     ),
+    "long user id": (pb.RecommendRequest(visitor=Visitor(user_id=LONG_ID)), "visitor.user_id"),
+    "foreign token": (pb.RecommendRequest(consistency_token=FOREIGN_TOKEN), "consistency_token"),
+    "long token": (pb.RecommendRequest(consistency_token="x" * 201), "consistency_token"),
     "201 events": (pb.RecommendRequest(recent_events=[view()] * 201), "recent_events"),
     "10,000 events": (pb.RecommendRequest(recent_events=[view()] * 10_000), "recent_events"),
 }
@@ -155,6 +171,12 @@ async def test_recommend_names_the_bad_field(served: Served, name: str) -> None:
     request, field = BAD_RECOMMENDS[name]
     failure = await failure_of(served.recommendation.Recommend(request))
     assert list(failure.violations) == [field]
+
+
+async def test_predict_intent_names_a_token_that_is_none(served: Served) -> None:
+    request = pb.PredictIntentRequest(consistency_token=FOREIGN_TOKEN)
+    failure = await failure_of(served.recommendation.PredictIntent(request))
+    assert list(failure.violations) == ["consistency_token"]
 
 
 @pytest.mark.parametrize("name", BAD_FILTERS)
@@ -282,6 +304,8 @@ GOOD_EDGES = {
     "first moment": view(event_time=at(946_684_800)),
     "4 minutes ahead": view(event_time=at(time.time() + 240)),
     "most units": view(quantity=1_000_000),
+    "most experiments": view(experiment_ids=["x" * 128] * 10),
+    "most shown": shown(*["x" * 128] * 100),
 }
 
 
