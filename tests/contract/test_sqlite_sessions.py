@@ -26,7 +26,9 @@ from shopintent.behavior import Event
 from shopintent.server.errors import Overloaded, StateUnavailable
 from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, TrackedEvent
 from shopintent.server.sessions import sqlite as sqlite_sessions
+from shopintent.server.sessions.limits import IDS_PER_EVENT
 from shopintent.server.sessions.sqlite import SqliteSessions
+from shopintent.server.sessions.sqlite_append import TRIM_EVERY
 from support.server import eventually
 from support.tracking import VISITORS, batch
 
@@ -263,7 +265,7 @@ async def test_an_id_is_forgotten_when_its_day_is_over(path: Path) -> None:
         await append(store, "v", [view("p", number, f"new {number}")])
     [[held]] = rows(path, "SELECT count(*) FROM event")
     assert isinstance(held, int)
-    assert held < 5 * sqlite_sessions.IDS_PER_EVENT + sqlite_sessions.TRIM_EVERY
+    assert held < 5 * IDS_PER_EVENT + TRIM_EVERY
     await store.close()
 
 
@@ -275,7 +277,7 @@ async def test_a_smaller_limit_is_reached_in_steps(path: Path) -> None:
     store = SqliteSessions.open(path, max_visitors=10)
 
     async def all_forgotten() -> bool:
-        return rows(path, "SELECT visitors FROM totals") == [(10,)]
+        return rows(path, "SELECT visitors FROM store") == [(10,)]
 
     await eventually(all_forgotten)
     assert rows(path, "SELECT count(*) FROM visitor") == [(10,)]
@@ -292,25 +294,33 @@ def test_a_file_that_is_no_database_is_named_with_the_remedy(path: Path) -> None
         SqliteSessions.open(path)
 
 
-def damage(path: Path) -> None:
-    """Leaves nothing of the file but its first page, which holds the schema."""
+def damage(path: Path, *, after_pages: int) -> None:
+    """Leaves nothing of the file but its first pages; the first of all holds the schema."""
     with path.open("r+b") as file:
         n_bytes = file.seek(0, os.SEEK_END)
-        file.seek(4096)
-        file.write(os.urandom(n_bytes - 4096))
+        assert n_bytes > 4096 * after_pages
+        file.seek(4096 * after_pages)
+        file.write(os.urandom(n_bytes - 4096 * after_pages))
 
 
 async def test_a_damaged_file_is_named_when_it_is_noticed(path: Path) -> None:
     store = SqliteSessions.open(path)
-    await store.append("v", [view("p")] * 2_000, timeout_s=10)
+    await append(store, "v", [view("p")] * 2_000)
     await store.close()
-    damage(path)
+    damage(path, after_pages=20)
     store = SqliteSessions.open(path)
     with pytest.raises(StateUnavailable, match=r"damaged.*move sessions\.sqlite\*"):
         await store.recent("v")
     with pytest.raises(StateUnavailable, match=r"damaged.*move sessions\.sqlite\*"):
         await append(store, "v", [view("p")])
     await store.close()
+
+
+async def test_a_damaged_file_is_named_when_it_is_opened(path: Path) -> None:
+    await SqliteSessions.open(path).close()
+    damage(path, after_pages=1)
+    with pytest.raises(StateUnavailable, match=r"damaged.*move sessions\.sqlite\*"):
+        SqliteSessions.open(path)
 
 
 @pytest.mark.parametrize(("version", "age"), [(99, "a newer"), (0, "another")])

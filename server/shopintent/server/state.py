@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shopintent.server.errors import StateUnavailable
@@ -28,9 +28,11 @@ class Database:
     schema: str
     """The statements that make its tables."""
     version: int
-    """Of the schema. A file of another version is not opened."""
+    """Of the schema. A file of another version is migrated, or not opened."""
     without: str
     """What the server does when the file is moved away."""
+    migrations: Mapping[int, str] = field(default_factory=dict)
+    """The statements that turn a file of an older version into one of the version behind it."""
 
     def connect(self, *, survives_power_loss: bool = False) -> sqlite3.Connection:
         """Opens the file, made first when needed; the connection commits each statement.
@@ -49,6 +51,8 @@ class Database:
             )
             try:
                 _write_ahead(connection)
+                # What is deleted is overwritten, so that nobody finds it in the file.
+                connection.execute("PRAGMA secure_delete = ON")
                 self._ensure_schema(connection)
                 level = "FULL" if survives_power_loss else "NORMAL"
                 connection.execute(f"PRAGMA synchronous = {level}")
@@ -81,10 +85,7 @@ class Database:
 
         Waits for the others, so call it in a thread; a process that dies keeps nobody waiting.
         """
-        # SQLite waits by sleeping and looking again, and starves when many write at once: of four
-        # busy processes some found it locked for more than a second. The kernel's lock wakes them.
-        with self._lock_file.open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self.alone():
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -93,6 +94,21 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps every other process from writing, as `transaction` does, without beginning one."""
+        # SQLite waits by sleeping and looking again, and starves when many write at once: of four
+        # busy processes some found it locked for more than a second. The kernel's lock wakes them.
+        with self._lock_file.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that what is stored can be in."""
+        suffixes = ("", "-wal", "-shm", "-journal")
+        return tuple(self.path.with_name(self.path.name + suffix) for suffix in suffixes)
 
     def unavailable(self, why: str) -> StateUnavailable:
         """Returns the error of a file that does not do what it should."""
@@ -105,11 +121,12 @@ class Database:
     def _ensure_schema(self, connection: sqlite3.Connection) -> None:
         with self.transaction(connection):
             [found] = connection.execute("PRAGMA user_version").fetchone()
-            if found == self.version:
-                return
             [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            steps = [self.migrations.get(each) for each in range(found, self.version)]
             if found == 0 and tables == 0:
-                for statement in self.schema.split(";"):
+                steps = [self.schema]
+            if found <= self.version and None not in steps:
+                for statement in ";".join(filter(None, steps)).split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {self.version}")
                 return

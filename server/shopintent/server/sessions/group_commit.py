@@ -114,6 +114,8 @@ class GroupWriter(Generic[J, R]):
         try:
             answers = self._write([waiting.job for waiting in group])
             self._failing = False
+        except Overloaded as error:
+            answers = [error] * len(group)
         except StateUnavailable as error:
             if not self._failing:
                 logger.error("%s", error)
