@@ -72,6 +72,15 @@ BAD_COMBINATIONS = {
     "sessions of one process": {"SHOPINTENT_WORKERS": "2", "SHOPINTENT_SESSIONS": "memory"},
     "no port to share": {"SHOPINTENT_WORKERS": "2", "SHOPINTENT_LISTEN": "unix:/tmp/socket"},
     "two keys": {"SHOPINTENT_QDRANT_API_KEY": "k", "SHOPINTENT_QDRANT_API_KEY_FILE": "f"},
+    "no URL of Redis": {"SHOPINTENT_SESSIONS": "redis"},
+    "replicas of a cluster": {
+        "SHOPINTENT_REDIS_CLUSTER": "true",
+        "SHOPINTENT_REDIS_REPLICAS": "1",
+    },
+    "two passwords": {
+        "SHOPINTENT_REDIS_PASSWORD": "p",
+        "SHOPINTENT_REDIS_PASSWORD_FILE": "f",
+    },
     "two visitor tokens": {
         "SHOPINTENT_VISITOR_TOKEN": "t",
         "SHOPINTENT_VISITOR_TOKEN_FILE": "f",

@@ -19,7 +19,7 @@ from shopintent.server.ranking import HOME, RankWeights
 
 PREFIX = "SHOPINTENT_"
 INDEXES = ("edge", "qdrant")
-SESSIONS = ("sqlite", "memory")
+SESSIONS = ("sqlite", "redis", "memory")
 DURABILITIES = ("machine", "process")
 TOKEN = re.compile(r"[!-~]{16,512}")
 """Printable ASCII, as metadata carries it."""
@@ -144,14 +144,14 @@ class Config:
     reuse_port: bool = _option(
         False,
         _boolean,
-        "Share the port with other server processes: true or false. They share sessions sqlite; of "
-        "the indexes only qdrant can be shared.",
+        "Share the port with other server processes: true or false. They share sessions sqlite "
+        "and redis; of the indexes only qdrant can be shared.",
     )
     workers: int = _option(
         1,
         _number(int, 1),
         "Server processes that answer on the one port, about one a core. More than 1 need sessions "
-        "sqlite.",
+        "sqlite or redis.",
     )
     metrics_listen: str = _option(
         "",
@@ -238,13 +238,39 @@ class Config:
         "sqlite",
         _choice(SESSIONS),
         "Where sessions are kept: sqlite (a file in STATE_PATH, shared by the server processes of "
-        "this machine) or memory (of this process; gone when it ends).",
+        "this machine), redis (REDIS_URL, shared by servers on any number of machines) or memory "
+        "(of this process; gone when it ends).",
+    )
+    redis_url: str = _option(
+        "",
+        str,
+        "The URL of Redis (6.2 or newer), such as redis://127.0.0.1:6379/0. TLS is rediss://.., "
+        "and ?ssl_ca_certs=FILE names the authority. For sessions redis.",
+        secret=True,
+    )
+    redis_password: str = _option("", str, "The password of Redis.", secret=True)
+    redis_password_file: Path | None = _option(
+        None, Path, "A file that holds the password of Redis."
+    )
+    redis_cluster: bool = _option(
+        False, _boolean, "REDIS_URL is that of a server of a Redis Cluster: true or false."
+    )
+    redis_replicas: int = _option(
+        0,
+        _number(int, 0),
+        "Replicas of Redis that hold a tracked event before it is acknowledged. Not for a cluster.",
+    )
+    redis_max_unlogged: int = _option(
+        1_000_000,
+        _number(int, 1),
+        "Most records in Redis that wait for the event log, some 500 bytes each; with more, "
+        "tracking is refused with RESOURCE_EXHAUSTED.",
     )
     session_durability: str = _option(
         "machine",
         _choice(DURABILITIES),
         "What a tracked event survives once acknowledged: machine (loss of power; costs a flush of "
-        "the disk) or process (kill -9).",
+        "the disk, and needs appendfsync always in Redis) or process (kill -9).",
     )
     event_log: Path | None = _option(
         None,
@@ -266,7 +292,8 @@ class Config:
     max_visitors: int = _option(
         100_000,
         _number(int, 1),
-        "Visitors whose events are held; the longest unheard of goes first.",
+        "Visitors whose events are held, by all servers that share sessions; the longest unheard "
+        "of goes first.",
     )
     max_session_events: int = _option(200, _number(int, 1), "Newest events held of each visitor.")
     session_idle_s: float = _option(
@@ -326,6 +353,11 @@ def read_config(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> 
 def read_qdrant_api_key(config: Config) -> str | None:
     """Returns the API key from the variable or the file; None when there is none."""
     return _secret(config.qdrant_api_key, config.qdrant_api_key_file, "QDRANT_API_KEY")
+
+
+def read_redis_password(config: Config) -> str | None:
+    """Returns the password from the variable or the file; None when there is none."""
+    return _secret(config.redis_password, config.redis_password_file, "REDIS_PASSWORD")
 
 
 def read_release_token(config: Config) -> str | None:
@@ -402,8 +434,8 @@ def _check(config: Config) -> None:
         )
     if config.workers > 1 and config.sessions == "memory":
         raise ConfigError(
-            "SHOPINTENT_SESSIONS is memory, which workers can not share: set it to sqlite, or "
-            "SHOPINTENT_WORKERS to 1"
+            "SHOPINTENT_SESSIONS is memory, which workers can not share: set it to sqlite or "
+            "redis, or SHOPINTENT_WORKERS to 1"
         )
     if config.workers > 1 and config.listen.startswith("unix:"):
         raise ConfigError(
@@ -412,7 +444,14 @@ def _check(config: Config) -> None:
         )
     if config.index == "qdrant" and not config.qdrant_url:
         raise ConfigError("SHOPINTENT_QDRANT_URL is required when SHOPINTENT_INDEX is qdrant")
-    for name in ("qdrant_api_key", "release_token", "visitor_token"):
+    if config.sessions == "redis" and not config.redis_url:
+        raise ConfigError("SHOPINTENT_REDIS_URL is required when SHOPINTENT_SESSIONS is redis")
+    if config.redis_cluster and config.redis_replicas:
+        raise ConfigError(
+            "SHOPINTENT_REDIS_REPLICAS is not for a cluster: leave it out, and set "
+            "min-replicas-to-write in the servers of the cluster"
+        )
+    for name in ("qdrant_api_key", "redis_password", "release_token", "visitor_token"):
         if getattr(config, name) and getattr(config, f"{name}_file"):
             variable = f"{PREFIX}{name.upper()}"
             raise ConfigError(f"set only one of {variable} and {variable}_FILE")
