@@ -250,3 +250,134 @@ def test_a_shop_without_products_has_none_that_are_popular(clock: Clock) -> None
     assert popular.percentile("p0") == 0.0
     with pytest.raises(ValueError, match="capacity"):
         Popularity(capacity=0)
+
+
+def category(path: str, n: int, prefix: str) -> list[Product]:
+    return [Product(f"{prefix}{number}", categories=(path,)) for number in range(n)]
+
+
+def under(*paths: str) -> ProductFilter:
+    return ProductFilter(categories=paths)
+
+
+async def test_a_niche_category_has_its_own_popular_products(clock: Clock) -> None:
+    """None of them is among the most popular overall, by far."""
+    crowd, niche = category("Crowd", 500, "crowd"), category("Niche > Deep", 30, "niche")
+    popular = popular_of(crowd[:10], [100.0] * 10, clock, capacity=10)
+    counters, index = popular.popularity, indexed(*crowd, *niche)
+    counters.count(event for each in crowd for event in views(each.product_id, 20, clock))
+    for number, rank in enumerate((3, 1, 4, 2)):
+        counters.count(views(f"niche{rank}", 4 - number, clock))
+    await popular.refresh(index, timeout_s=1.0)
+    counters.trim(popular.category_of)
+    clock.now += 1.0
+    assert counters.popular.values.keys() >= {f"niche{rank}" for rank in (3, 1, 4, 2)}
+    assert len(counters.popular.values) <= 120
+    for path in ("Niche", "Niche > Deep"):
+        assert ids(popular, under(path)) == ["niche3", "niche1", "niche4", "niche2"]
+    assert set(ids(popular, ProductFilter())[:10]) <= {each.product_id for each in crowd}
+
+
+def test_a_category_nobody_asked_for_yet_is_answered_in_the_order_of_the_release(
+    clock: Clock,
+) -> None:
+    shop = [*category("Crowd", 3, "crowd"), *category("Niche", 3, "niche")]
+    popular = popular_of(shop, [3.0, 2.0, 0.5], clock)
+    assert ids(popular, under("Niche")) == ["niche0", "niche1", "niche2"]
+    record(popular, views("niche2", 1, clock), clock)
+    assert ids(popular, under("Niche")) == ["niche2", "niche0", "niche1"]
+    assert ids(popular, under("Niche", "Crowd", "Nowhere")) == [
+        "crowd0", "crowd1", "niche2", "crowd2", "niche0", "niche1"
+    ]  # fmt: skip
+    assert ids(popular, under("Nowhere")) == []
+
+
+def test_a_product_under_several_of_the_paths_comes_once(clock: Clock) -> None:
+    shop = [Product("a", categories=("Garden > Chairs", "Outdoor")), Product("b")]
+    popular = popular_of(shop, [2.0, 1.0], clock)
+    assert ids(popular, under("Outdoor", "Garden", "Garden > Chairs")) == ["a"]
+
+
+def test_a_product_that_moves_to_another_category_is_found_there(clock: Clock) -> None:
+    popular = popular_of(category("Here", 2, "p"), [2.0, 1.0], clock)
+    popular.update([Product("p0", categories=("There > Deep",))])
+    assert ids(popular, under("Here")) == ["p1"]
+    assert ids(popular, under("There")) == ["p0"]
+    popular.forget(["p0"])
+    assert ids(popular, under("There")) == []
+
+
+async def test_a_product_asked_for_before_it_is_in_the_catalog_is_popular_once_it_is(
+    clock: Clock,
+) -> None:
+    popular = popular_of(some(2), [2.0, 1.0], clock)
+    record(popular, views("new", 5, clock), clock)
+    await popular.refresh(indexed(*some(2)), timeout_s=1.0)
+    assert ids(popular) == ["p0", "p1"]
+    popular.update([Product("new"), Product("nobody asks for it")])
+    clock.now += 1.0
+    assert ids(popular) == ["new", "p0", "p1"]
+
+
+async def test_every_product_held_is_read_again_in_turn(clock: Clock) -> None:
+    popular = popular_of(some(50), [float(50 - row) for row in range(50)], clock, capacity=10)
+    cheaper = [Product(f"p{number}", price=Decimal(5)) for number in range(50)]
+    index = indexed(*cheaper)
+    await popular.refresh(index, timeout_s=1.0)
+    now = [product for product, _ in popular.top(1_000, EVERYTHING)]
+    assert now[:10] == cheaper[:10]
+    assert now != cheaper
+    for _ in range(5):
+        await popular.refresh(index, timeout_s=1.0)
+    assert [product for product, _ in popular.top(1_000, EVERYTHING)] == cheaper
+
+
+def test_releases_see_the_same_counts_through_their_own_products(clock: Clock) -> None:
+    counters = Popularity(clock=clock)
+    one = PopularNow([*some(2), Product("only in one")], [2.0, 1.0], counters)
+    other = PopularNow(some(2), [1.0, 2.0], counters)
+    assert (ids(one), ids(other)) == (["p0", "p1", "only in one"], ["p1", "p0"])
+    counters.count([*views("only in one", 9, clock), *views("p0", 5, clock)])
+    clock.now += 1.0
+    assert (ids(one), ids(other)) == (["only in one", "p0", "p1"], ["p0", "p1"])
+
+
+def test_what_a_release_opened_later_says_of_popularity_has_faded_since_counting_began(
+    clock: Clock,
+) -> None:
+    counters = Popularity(clock=clock)
+    clock.now += 3 * DAY_S
+    counters.count(views("p1", 2, clock))
+    assert ids(PopularNow(some(2), [8.0, 0.0], counters)) == ["p1", "p0"]
+    assert ids(PopularNow(some(2), [32.0, 0.0], counters)) == ["p0", "p1"]
+
+
+def test_popularity_of_a_release_never_fades_away_where_nothing_is_tracked(clock: Clock) -> None:
+    popular = popular_of(some(3), [3.0, 2.0, 1.0], clock)
+    clock.now += 3_650 * DAY_S
+    assert ids(popular) == ["p0", "p1", "p2"]
+    assert popular.percentile("p0") == 1.0
+
+
+def test_what_was_taken_back_is_popular_no_more(clock: Clock) -> None:
+    popular = popular_of([*some(2), Product("p2")], [2.0, 1.0], clock)
+    record(popular, views("p2", 9, clock), clock)
+    assert ids(popular)[0] == "p2"
+    record(popular, [replace(each, weight=-1) for each in views("p2", 9, clock)], clock)
+    clock.now += 1.0
+    assert popular.percentile("p2") == 0.0
+
+
+def test_trending_products_pass_the_filter_and_are_held(clock: Clock) -> None:
+    shop = [Product("a", categories=("A",)), Product("b", categories=("B",)), Product("c")]
+    popular = popular_of(shop, [], clock)
+    for product_id, n in (("a", 100), ("b", 200), ("c", 1), ("not held", 400)):
+        popular.popularity.count(views(product_id, n, clock))
+    old = [
+        replace(each, event_time=each.event_time - 2 * DAY_S) for each in views("c", 9_000, clock)
+    ]
+    popular.popularity.count(old)
+    found = [product.product_id for product in popular.trending(10, EVERYTHING)]
+    assert found == ["b", "a"]
+    assert [each.product_id for each in popular.trending(1, EVERYTHING)] == ["b"]
+    assert [each.product_id for each in popular.trending(10, under("A"))] == ["a"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shopintent.behavior.vocabulary import stranger
-from shopintent.server.sessions import EMPTY_HISTORY
+from shopintent.server.sessions import EMPTY_HISTORY, Counted
 from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1.product_pb2 import AVAILABILITY_IN_STOCK, PRODUCT_VIEW_FULL
@@ -28,6 +28,7 @@ from support.server import Served, make_outside, serving
 ANNA = Visitor(visitor_id="anna")
 PERSONALIZED = pb.RECOMMENDATION_SOURCE_PERSONALIZED
 POPULAR = pb.RECOMMENDATION_SOURCE_POPULAR
+TRENDING = pb.RECOMMENDATION_SOURCE_TRENDING
 
 
 def view(product_id: str = "p8") -> UserEvent:
@@ -195,6 +196,41 @@ async def test_popular_products_stand_in_when_the_model_is_down(served: Served) 
     assert "p8" not in ids(answer)
     assert list(answer.degraded_reasons) == [pb.DEGRADED_REASON_MODEL_UNAVAILABLE]
     assert answer.model == pb.ModelInfo(release_id="r1")
+
+
+async def test_popular_products_of_what_was_seen_stand_in_first(served: Served) -> None:
+    served.outside.model.down = True
+    categories = {
+        each.product.product_id: each.product.categories
+        for each in served.outside.index.products.values()
+    }
+    request = pb.RecommendRequest(recent_events=[view("p8")])
+    answer = await served.recommendation.Recommend(request)
+    of_the_shelf = [categories["p8"] == categories[product_id] for product_id in ids(answer)]
+    n_alike = sum(of_the_shelf)
+    assert n_alike > 3
+    assert of_the_shelf[:3] == [True, True, True]
+    cold = await served.recommendation.Recommend(pb.RecommendRequest())
+    assert [categories["p8"] == categories[each] for each in ids(cold)[:3]] != [True, True, True]
+
+
+@pytest.mark.events
+async def test_a_cold_start_shows_what_is_trending_between_what_is_popular(served: Served) -> None:
+    now = int(time.time())
+    counters = served.app.traffic.serving.popular.popularity
+    for product_id in ("p8", "p9", "p10", "p11", "p12"):
+        counters.count([Counted("view-product", now - 2 * 24 * 3600, product_id)] * 3_000)
+    counters.count([Counted("view-product", now, "p38")] * 100)
+    served.outside.model.down = True
+    for events in ([], [view("p10")]):
+        answer = await served.recommendation.Recommend(pb.RecommendRequest(recent_events=events))
+        assert [each.product.id for each in answer.recommendations if each.source == TRENDING] == [
+            "p38"
+        ]
+        assert answer.recommendations[3].product.id == "p38"
+        assert sources(answer) == {TRENDING, POPULAR}
+        scores = [each.score for each in answer.recommendations]
+        assert scores == sorted(scores, reverse=True)
 
 
 async def test_popular_products_stand_in_when_the_index_is_down(served: Served) -> None:
