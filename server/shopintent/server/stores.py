@@ -9,6 +9,7 @@ from shopintent.server.config import (
     ConfigError,
     event_log_folder,
     pseudonym_keys_file,
+    read_redis_password,
     state_folder,
 )
 from shopintent.server.event_log import EventLog
@@ -17,6 +18,7 @@ from shopintent.server.keyring_file import FollowedKeyring, KeyringError
 from shopintent.server.pseudonyms import Keyring, Pseudonyms
 from shopintent.server.sessions import SessionStore
 from shopintent.server.sessions.memory import InMemorySessions
+from shopintent.server.sessions.redis import RedisSessions
 from shopintent.server.sessions.sqlite import SqliteSessions
 
 
@@ -57,5 +59,22 @@ def open_sessions(config: Config, pseudonyms: Pseudonyms) -> SessionStore:
     if config.sessions == "memory":
         return InMemorySessions(**limits)
     survives = config.session_durability == "machine"
+    if config.sessions == "redis":
+        return _open_redis(config, pseudonyms, survives_power_loss=survives, **limits)
     path = state_folder(config) / "sessions.sqlite"
     return SqliteSessions.open(path, survives_power_loss=survives, **limits)
+
+
+def _open_redis(config: Config, pseudonyms: Pseudonyms, **options: Any) -> RedisSessions:
+    try:
+        return RedisSessions.open(
+            config.redis_url,
+            is_cluster=config.redis_cluster,
+            password=read_redis_password(config),
+            replicas=config.redis_replicas,
+            pseudonyms=pseudonyms if logs_events(config) else None,
+            max_unlogged=config.redis_max_unlogged,
+            **options,
+        )
+    except ValueError as error:
+        raise ConfigError(f"SHOPINTENT_REDIS_URL is no URL of a Redis: {error}") from error
