@@ -194,6 +194,17 @@ async def _asked(feed: ScriptedFeed, times: int) -> bool:
     return feed.asked >= times
 
 
+async def test_a_position_of_another_kind_of_store_is_left_behind() -> None:
+    feed = ScriptedFeed([Counted("view-product", NOW, "a")])
+    keeper = PopularityKeeper(
+        Popularity(clock=Clock()), feed, lambda product_id: "", position="redis"
+    )
+    await keeper.follow()
+    feed.events.append(Counted("view-product", NOW, "b"))
+    await keeper.follow()
+    assert keeper.popularity.popular.values.keys() == {"b"}
+
+
 async def test_counting_never_holds_more_products_than_it_may() -> None:
     feed = ScriptedFeed()
     keeper = keeper_of(feed, capacity=10)
