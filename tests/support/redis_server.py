@@ -71,6 +71,8 @@ class RedisServer:
                 with self.client() as client:
                     client.ping()
                 return
+            except redis.AuthenticationError:  # It answers, and wants a password.
+                return
             except redis.RedisError:
                 if self.process.poll() is not None or time.monotonic() > ends_at:
                     raise
@@ -105,8 +107,8 @@ def redis_server(folder: Path, *settings: str) -> Iterator[RedisServer]:
     """Runs a redis-server; `settings` such as "--appendfsync", "always" win over its own."""
     skip_unless_installed()
     server = RedisServer(folder, settings)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()

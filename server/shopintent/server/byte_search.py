@@ -45,13 +45,18 @@ def count(paths: Sequence[Path], texts: Mapping[str, Sequence[str]]) -> int:
     return sum(_count(path, texts) for path in paths if path.exists() and path.stat().st_size)
 
 
+def count_in(data: bytes | mmap.mmap, texts: Mapping[str, Sequence[str]]) -> int:
+    """Counts texts, which are as in `count`, in bytes."""
+    return sum(
+        not any(_is_part(data, start, text.encode(), longer.encode()) for longer in all_longer)
+        for text, all_longer in texts.items()
+        for start in _starts(data, text.encode())
+    )
+
+
 def _count(path: Path, texts: Mapping[str, Sequence[str]]) -> int:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return sum(
-            not any(_is_part(data, start, text.encode(), longer.encode()) for longer in all_longer)
-            for text, all_longer in texts.items()
-            for start in _starts(data, text.encode())
-        )
+        return count_in(data, texts)
 
 
 def _starts(data: mmap.mmap | bytes, text: bytes) -> Iterator[int]:
@@ -61,7 +66,7 @@ def _starts(data: mmap.mmap | bytes, text: bytes) -> Iterator[int]:
         start = data.find(text, start + 1)
 
 
-def _is_part(data: mmap.mmap, start: int, text: bytes, longer: bytes) -> bool:
+def _is_part(data: bytes | mmap.mmap, start: int, text: bytes, longer: bytes) -> bool:
     return any(
         start >= offset and data[start - offset : start - offset + len(longer)] == longer
         for offset in _starts(longer, text)

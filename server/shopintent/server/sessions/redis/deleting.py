@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from shopintent.server import byte_search
 from shopintent.server.sessions import Deleted
-from shopintent.server.sessions.redis.files import occurrences_in_files, write_anew
+from shopintent.server.sessions.redis.files import files_here, write_anew
 from shopintent.server.sessions.redis.layout import PREFIX
-from shopintent.server.sessions.redis.link import Server
+from shopintent.server.sessions.redis.link import Refused, Server
 from shopintent.server.sessions.redis.state import RedisState
 
 MAX_HOPS = 8
 KEYS_AT_ONCE = 500
+SEARCHED_ANYWHERE = 16
+"""Characters from which on an id is searched among all bytes, whatever kind of key it is in."""
 READ = {
     b"hash": ("HGETALL",),
     b"zset": ("ZRANGE", 0, -1),
@@ -44,22 +49,38 @@ async def delete(state: RedisState, visitor: str) -> Deleted:
 
 
 async def find(state: RedisState, visitor: str) -> Deleted:
-    """Returns under which keys a visitor is held, and how often they or their pseudonyms occur.
+    """Returns how often a visitor occurs in what Redis holds, and in its files where it is here.
 
-    Everything that Redis holds is read, and its files where they are on this machine.
+    Everything is read: it takes minutes where Redis is large. Raises StateUnavailable.
     """
     root, aliases = await _joined_with(state, visitor)
-    needles = [each.encode() for each in (visitor, *state.pseudonyms(visitor))]
+    names = dict.fromkeys([visitor, root, *aliases])
     found = 0
 
     async def search(server: Server) -> None:
         nonlocal found
-        found += await _occurrences(server, needles)
-        found += await occurrences_in_files(server, needles)
+        keys = [key async for key in _keys(server)]
+        texts = _searched(state, [*names], keys)
+        for key in keys:
+            found += byte_search.count_in(await _read(server, key), texts)
+        try:
+            files = await files_here(server)
+            found += await asyncio.to_thread(byte_search.count, files, texts)
+        except Refused:  # It keeps them to itself.
+            pass
 
     await state.link.on_every_server(search)
-    n_links = len({root, *aliases} - {visitor})
-    return Deleted((root, *aliases) if found or n_links else (), found, n_links)
+    return Deleted((*names,), found, len(names) - 1)
+
+
+def _searched(state: RedisState, names: list[str], keys: list[bytes]) -> dict[str, list[str]]:
+    """Returns the texts that a visitor is known by, each with the keys that it is a part of."""
+    ids = (name.partition(":")[2] for name in names)
+    texts = [*names, *(each for each in ids if len(each) >= SEARCHED_ANYWHERE)]
+    held = [key.decode().split(":", 3)[-1] for key in keys if b":visitor:" in key]
+    # "user:4" is also among the bytes of "user:42".
+    searched = {text: [each for each in held if text in each and text != each] for text in texts}
+    return searched | {each: [] for name in names for each in state.pseudonyms(name)}
 
 
 async def _joined_with(state: RedisState, visitor: str) -> tuple[str, list[str]]:
@@ -95,28 +116,32 @@ async def _erase(state: RedisState, visitor: str) -> tuple[int, int, list[bytes]
     return n_held, n_records, aliases
 
 
-async def _occurrences(server: Server, needles: list[bytes]) -> int:
-    found, cursor = 0, b"0"
+async def _keys(server: Server) -> AsyncIterator[bytes]:
+    cursor = b"0"
     while True:
         cursor, keys = await server.execute_command(
             "SCAN", cursor, "MATCH", f"{PREFIX}*", "COUNT", KEYS_AT_ONCE
         )
         for key in keys:
-            kind = await server.execute_command("TYPE", key)
-            if kind in READ:
-                command, *rest = READ[kind]
-                value = await server.execute_command(command, key, *rest)
-                found += _count(needles, [key, value])
+            yield key
         if int(cursor) == 0:
-            return found
+            return
 
 
-def _count(needles: list[bytes], value: Any) -> int:
-    """Returns how often needles occur in the texts of a value."""
+async def _read(server: Server, key: bytes) -> bytes:
+    """Returns the name of a key and all that it holds."""
+    kind = await server.execute_command("TYPE", key)
+    if kind not in READ:
+        return key
+    command, *rest = READ[kind]
+    return b"\n".join([key, *_texts(await server.execute_command(command, key, *rest))])
+
+
+def _texts(value: Any) -> Iterator[bytes]:
     if isinstance(value, bytes):
-        return sum(value.count(needle) for needle in needles)
-    if isinstance(value, dict):
-        return _count(needles, [*value.keys(), *value.values()])
-    if isinstance(value, list | tuple | set):
-        return sum(_count(needles, each) for each in value)
-    return 0
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, list | tuple | set):
+        for each in value:
+            yield from _texts(each)

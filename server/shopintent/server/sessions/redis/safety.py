@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from shopintent.server.sessions.redis.files import setting
@@ -23,14 +24,17 @@ class Safety:
         self._survives_power_loss = survives_power_loss
         self._looked_at: int | None = None
         """`losses` of the link when the settings were last looked at and fine."""
+        self._looking = asyncio.Lock()
 
     async def ensure(self) -> None:
         """Looks at the settings, again when Redis was away. Raises StateUnavailable."""
-        losses = self._link.losses
-        if self._looked_at == losses:
+        if self._looked_at == self._link.losses:
             return
-        await self._link.on_every_server(self._look_at)
-        self._looked_at = losses
+        async with self._looking:
+            losses = self._link.losses
+            if self._looked_at != losses:
+                await self._link.on_every_server(self._look_at)
+                self._looked_at = losses
 
     async def _look_at(self, server: Server) -> None:
         try:
