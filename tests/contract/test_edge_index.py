@@ -16,7 +16,7 @@ import pytest
 from shopintent.artifacts import IndexedProduct, Manifest, ReleaseError, ReleaseFolder
 from shopintent.behavior import Product
 from shopintent.server.errors import IndexUnavailable, ReleaseMismatch
-from shopintent.server.index import ProductFilter, edge_cells, edge_engine, edge_files
+from shopintent.server.index import ProductFilter, edge_engine, edge_files
 from shopintent.server.index.edge import EdgeProductIndex
 from support import shop as shops
 from support.index_suite import EVERYTHING, TIMEOUT_S, expected, nearest_ids, query
@@ -179,7 +179,6 @@ async def test_a_closed_engine_is_unavailable(
 async def test_the_search_graph_finds_nearly_all_of_the_nearest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_cells, "LARGEST", 0)
     monkeypatch.setattr(edge_engine, "INDEXING_THRESHOLD_KB", 50)
     shop = shops.indexed(shops.products(4_000))
     release = shops.write_release(tmp_path / "release", shop)
@@ -190,19 +189,6 @@ async def test_the_search_graph_finds_nearly_all_of_the_nearest(
         found = set(await nearest_ids(index, ProductFilter(), limit=50, seed=seed))
         hits += len(found & set(expected(shop, query(seed), ProductFilter())[:50]))
     assert hits / (20 * 50) > 0.95
-    await index.close()
-
-
-async def test_a_collection_that_outgrows_memory_is_searched_by_the_engine(
-    tmp_path: Path, release: ReleaseFolder, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(edge_cells, "LARGEST", manifest.n_products * manifest.embedding_size)
-    index = EdgeProductIndex.open(tmp_path, release, manifest)
-    assert index._cells is not None
-    new = IndexedProduct(Product("new"), query(), np.zeros(6, dtype=np.int32))
-    await index.upsert([new], timeout_s=TIMEOUT_S)
-    assert index._cells is None
-    assert await nearest_ids(index, ProductFilter(), limit=1) == ["new"]
     await index.close()
 
 

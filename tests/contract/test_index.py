@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from shopintent.artifacts import IndexedProduct, Manifest, ReleaseFolder
 from shopintent.artifacts.layout import collection
 from shopintent.behavior import Product
 from shopintent.server.errors import IndexUnavailable, ReleaseMismatch
-from shopintent.server.index import ProductFilter, ProductIndex, edge_cells
+from shopintent.server.index import ProductFilter, ProductIndex
 from shopintent.server.index.edge import EdgeProductIndex
 from shopintent.server.index.qdrant import QdrantProductIndex, connect, load_collection
 from support import shop as shops
@@ -66,9 +65,7 @@ async def open_index(
 ) -> ProductIndex:
     if kind == "fake":
         return FakeProductIndex(shop, embedding_size=manifest.embedding_size)
-    if kind == "edge with graph alone":
-        exits.enter_context(mock.patch.object(edge_cells, "LARGEST", -1))
-    if kind.startswith("edge"):
+    if kind == "edge":
         return EdgeProductIndex.open(folder / "index", release, manifest)
     if kind == "qdrant in process":
         client = AsyncQdrantClient(":memory:")
@@ -82,7 +79,7 @@ async def open_index(
     return QdrantProductIndex(client, manifest)
 
 
-KINDS = ["fake", "edge", "edge with graph alone", "qdrant in process", "qdrant over gRPC"]
+KINDS = ["fake", "edge", "qdrant in process", "qdrant over gRPC"]
 if "QDRANT_URL" in os.environ:
     KINDS.append("qdrant")
 

@@ -3,9 +3,6 @@
 The engine holds Python's global lock while it works, so a thread would gain nothing and calls are
 made on the event loop: about 0.6 ms for the nearest 100 of 50,000 products, 0.1 s to write 1,000.
 What takes longer, building and optimizing, is done by another process.
-
-While a collection is small, queries without categories and prices are answered from a copy of its
-embeddings in memory (edge_cells.py); the engine answers all others.
 """
 
 from __future__ import annotations
@@ -13,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -34,10 +32,11 @@ from shopintent.server.index import (
     edge_files,
     schema,
 )
-from shopintent.server.index.edge_cells import EdgeCells, Found, PointId
 from shopintent.server.index.edge_engine import SEARCH_CANDIDATES, point_of, worth_optimizing
 
 logger = logging.getLogger(__name__)
+
+PointId = int | uuid.UUID | str
 
 POINTS_BETWEEN_YIELDS = 50
 """About 2 ms of work: making points of products is slower than writing them."""
@@ -62,7 +61,6 @@ class EdgeProductIndex:
         self._collection = collection(manifest.release_id)
         self._cached_products = cached_products
         self._cache: OrderedDict[PointId, Product] = OrderedDict()
-        self._cells = EdgeCells.read(self._shard, manifest.embedding_size)
         self._closed = False
         self._writing = asyncio.Lock()
         self._written_meanwhile: list[edge.UpdateOperation] | None = None
@@ -134,17 +132,16 @@ class EdgeProductIndex:
         timeout_s: float,
     ) -> list[Candidate]:
         """Returns the products nearest to the embedding [D] that pass the filter, best first."""
-        schema.check_size(embedding, self._manifest)
+        query = self._query(embedding, limit, product_filter)
         with self._answer(timeout_s):
-            return self._candidates(self._nearest(embedding, limit, product_filter))
+            return self._candidates(self._shard.query(query))
 
     async def recall(self, embeddings: NDArray[np.float32], *, k: int, timeout_s: float) -> float:
         """Returns the share of the k truly nearest that queries [N, D] find, in [0, 1].
 
-        It is the smaller one of the graph and of the cells in memory. Other calls are answered in
-        between; an exact search takes about 1 ms per 20,000 products.
+        Other calls are answered in between; an exact search takes about 1 ms per 20,000 products.
         """
-        by_graph = by_cells = wanted = 0
+        found = wanted = 0
         for embedding in embeddings:
             await asyncio.sleep(0)
             with self._answer(timeout_s):
@@ -155,11 +152,8 @@ class EdgeProductIndex:
                         self._query(embedding, k, EVERYTHING, exact=True),
                     )
                 )
-                served = {point_id for point_id, _ in self._nearest(embedding, k, EVERYTHING)}
-            by_graph += len(near & nearest)
-            by_cells += len(served & nearest)
-            wanted += len(nearest)
-        return min(by_graph, by_cells) / wanted if wanted else 1.0
+            found, wanted = found + len(near & nearest), wanted + len(nearest)
+        return found / wanted if wanted else 1.0
 
     @property
     def indexed(self) -> bool:
@@ -187,26 +181,18 @@ class EdgeProductIndex:
             points += [point_of(indexed, self._manifest) for indexed in batch]
             await asyncio.sleep(0)
         ids = [indexed.product.product_id for indexed in products]
-        await self._write(
-            edge.UpdateOperation.upsert_points(points),
-            ids,
-            timeout_s,
-            lambda cells: cells.upsert(products),
-        )
+        await self._write(edge.UpdateOperation.upsert_points(points), ids, timeout_s)
 
     async def delete(self, product_ids: Sequence[str], *, timeout_s: float) -> None:
         """Deletes products; ids it does not hold are ignored. The next query sees it."""
         operation = edge.UpdateOperation.delete_points(_point_ids(product_ids))
-        await self._write(
-            operation, product_ids, timeout_s, lambda cells: cells.delete(product_ids)
-        )
+        await self._write(operation, product_ids, timeout_s)
 
     async def close(self) -> None:
         """Writes everything to disk and lets another process open the folder."""
         if self._closed:
             return
         self._closed = True
-        self._cells = None
         if self._optimization is not None:
             self._optimization.cancel()
             await asyncio.gather(self._optimization, return_exceptions=True)
@@ -216,20 +202,12 @@ class EdgeProductIndex:
         self._folder.lock.close()
 
     async def _write(
-        self,
-        operation: edge.UpdateOperation,
-        product_ids: Sequence[str],
-        timeout_s: float,
-        repeat: Callable[[EdgeCells], None],
+        self, operation: edge.UpdateOperation, product_ids: Sequence[str], timeout_s: float
     ) -> None:
-        """Writes to the shard; `repeat` does the same to what is held in memory."""
         async with self._alone(timeout_s):
             with self._answer(timeout_s):
                 self._shard.update(operation)
                 self._uncache(product_ids)
-                if self._cells is not None:
-                    repeat(self._cells)
-                    self._cells = None if self._cells.is_too_large else self._cells
                 if self._written_meanwhile is not None:
                     self._written_meanwhile.append(operation)
                 self._folder.pile_up(len(product_ids))
@@ -284,14 +262,6 @@ class EdgeProductIndex:
         self._shard, old = shard, self._shard
         old.close()
 
-    def _nearest(
-        self, embedding: NDArray[np.float32], limit: int, product_filter: ProductFilter
-    ) -> Found:
-        if self._cells is not None and self._cells.can_answer(product_filter):
-            return self._cells.nearest(embedding, limit, product_filter)
-        points = self._shard.query(self._query(embedding, limit, product_filter))
-        return [(point.id, point.score) for point in points]
-
     def _query(
         self,
         embedding: NDArray[np.float32],
@@ -306,10 +276,10 @@ class EdgeProductIndex:
             params=edge.SearchParams(exact=True) if exact else SEARCH,
         )
 
-    def _candidates(self, found: Found) -> list[Candidate]:
-        products = self._products([point_id for point_id, _ in found])
+    def _candidates(self, points: Sequence[edge.ScoredPoint]) -> list[Candidate]:
+        products = self._products([point.id for point in points])
         return [
-            Candidate(product, score) for product, (_, score) in zip(products, found, strict=True)
+            Candidate(product, point.score) for product, point in zip(products, points, strict=True)
         ]
 
     def _products(self, point_ids: Sequence[PointId]) -> list[Product]:

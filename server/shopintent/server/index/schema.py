@@ -86,16 +86,11 @@ def description(manifest: Manifest) -> dict[str, Any]:
 
 def vector_of(embedding: NDArray[np.float32], manifest: Manifest) -> list[float]:
     """Returns the embedding as the engines take it. Raises ReleaseMismatch for a wrong size."""
-    check_size(embedding, manifest)
-    vector: list[float] = embedding.tolist()
-    return vector
-
-
-def check_size(embedding: NDArray[np.float32], manifest: Manifest) -> None:
-    """Raises ReleaseMismatch unless the embedding is [D]."""
     if embedding.shape != (manifest.embedding_size,):
         why = f"an embedding has the shape {embedding.shape}, not ({manifest.embedding_size},)"
         raise ReleaseMismatch(manifest.release_id, collection(manifest.release_id), why)
+    vector: list[float] = embedding.tolist()
+    return vector
 
 
 def in_batches(products: Iterable[IndexedProduct], size: int) -> Iterator[list[IndexedProduct]]:
