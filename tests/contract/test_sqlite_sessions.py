@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from shopintent.behavior import Event
 from shopintent.server.errors import Overloaded, StateUnavailable
-from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, TrackedEvent
+from shopintent.server.pseudonyms import Keyring, PseudonymKey
+from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, BehaviorBehind, TrackedEvent
 from shopintent.server.sessions import sqlite as sqlite_sessions
 from shopintent.server.sessions.limits import IDS_PER_EVENT
 from shopintent.server.sessions.sqlite import SqliteSessions
@@ -338,3 +339,31 @@ def test_a_file_of_another_version_is_not_touched(path: Path, version: int, age:
 def test_limits_must_be_above_zero(path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="above 0"):
         SqliteSessions.open(path, **{name: 0})  # type: ignore[arg-type]
+
+
+def copy(path: Path, target: Path) -> None:
+    for suffix in ("", "-wal"):
+        part = path.with_name(path.name + suffix)
+        copied = target.with_name(target.name + suffix)
+        copied.write_bytes(part.read_bytes() if part.exists() else b"")
+
+
+async def test_what_a_loss_of_power_took_is_not_mistaken_for_what_comes_later(path: Path) -> None:
+    """The event log may hold records that the file lost, and a caller a position."""
+    keyring = Keyring((PseudonymKey("k1", b"1" * 32),))
+    before = SqliteSessions.open(path, pseudonyms=keyring)
+    await append(before, "v", [view("p1")])
+    survived = path.with_name("survived")
+    copy(path, survived)
+    lost = await before.append("v", [view("p2")], timeout_s=60)
+    [_, lost_record] = await before.waiting()
+    await before.close()
+    copy(survived, path)
+    after = SqliteSessions.open(path, pseudonyms=keyring)
+    with pytest.raises(BehaviorBehind):
+        await after.recent("v", position=lost.position)
+    await append(after, "v", [view("p3")])
+    [_, record] = await after.waiting()
+    await after.close()
+    assert (record.product_id, record.source) == ("p3", lost_record.source)
+    assert record.sequence > lost_record.sequence

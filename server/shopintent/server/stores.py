@@ -58,21 +58,23 @@ def open_sessions(config: Config, pseudonyms: Pseudonyms) -> SessionStore:
     }
     if config.sessions == "memory":
         return InMemorySessions(**limits)
-    survives = config.session_durability == "machine"
+    options = {
+        **limits,
+        "pseudonyms": pseudonyms if logs_events(config) else None,
+        "survives_power_loss": config.session_durability == "machine",
+    }
     if config.sessions == "redis":
-        return _open_redis(config, pseudonyms, survives_power_loss=survives, **limits)
-    path = state_folder(config) / "sessions.sqlite"
-    return SqliteSessions.open(path, survives_power_loss=survives, **limits)
+        return _open_redis(config, **options)
+    return SqliteSessions.open(state_folder(config) / "sessions.sqlite", **options)
 
 
-def _open_redis(config: Config, pseudonyms: Pseudonyms, **options: Any) -> RedisSessions:
+def _open_redis(config: Config, **options: Any) -> RedisSessions:
     try:
         return RedisSessions.open(
             config.redis_url,
             is_cluster=config.redis_cluster,
             password=read_redis_password(config),
             replicas=config.redis_replicas,
-            pseudonyms=pseudonyms if logs_events(config) else None,
             max_unlogged=config.redis_max_unlogged,
             **options,
         )

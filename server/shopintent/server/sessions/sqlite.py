@@ -32,6 +32,8 @@ from shopintent.server.state import Database
 
 MAX_WAITING = 4_000
 GROUP_EVENTS = 1_000
+MAY_BE_LOST = 100_000
+"""Numbers that may have been given to events that a loss of power took."""
 READING_TIMEOUT_S = 0.25
 """Reads wait for nobody, but for a process that died to be cleaned up after."""
 
@@ -63,6 +65,8 @@ class SqliteSessions:
         self._clock = clock
         self._epoch, self._secret = _identity(database)
         self._writing = database.connect(survives_power_loss=survives_power_loss)
+        if not survives_power_loss:
+            _skip_numbers(database)
         self._reading = database.connect()
         self._reading.execute("PRAGMA busy_timeout = 0")
         self._histories = Histories(self._reading, limits, clock, cached=cached_histories)
@@ -220,3 +224,14 @@ def _identity(database: Database) -> tuple[str, bytes]:
     with database.answer(), closing(database.connect()) as connection:
         epoch, secret = connection.execute("SELECT epoch, secret FROM store").fetchone()
     return epoch, secret
+
+
+def _skip_numbers(database: Database) -> None:
+    """Gives no number again that was lost: a position or the event log may still know it."""
+    # This must not be lost itself.
+    with (
+        database.answer(),
+        closing(database.connect(survives_power_loss=True)) as connection,
+        database.transaction(connection),
+    ):
+        connection.execute("UPDATE store SET version = version + ?", (MAY_BE_LOST,))
