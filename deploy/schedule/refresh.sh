@@ -2,7 +2,7 @@
 # Teaches the serving release what happened since, publishes it, and lets it answer a few visitors.
 #
 # Every step may refuse: then the ones behind it do not run, nothing changes for anybody, and the
-# exit status is not 0. Killed, it may be run again: `update` goes on from where it was. It reads
+# exit status is not 0. Killed, it may be run again at any time. It reads
 #   SHOPINTENT_RELEASES     the releases root, as the server does
 #   SHOPINTENT_STATE_PATH   the state folder of the server, which has its event log
 #   SHOPINTENT_EVENT_LOG    the event log, where the server has been given another folder
@@ -22,8 +22,9 @@ release=${REFRESH_RELEASE:-r$(date -u +%Y%m%d-%H%M%S)}
 mkdir -p "$folder"
 # Prepared anew each time, so that whoever was deleted from the log is in no training set either.
 shopintent-trainer prepare "$log" --mapping events --out "$folder/prepared"
+# The log has grown since a refresh that was killed, so that none is gone on with.
 shopintent-trainer update --releases "$releases" --data "$folder/prepared" --out "$folder/run" \
-  ${REFRESH_REPLAY:+--replay "$REFRESH_REPLAY"}
+  --restart ${REFRESH_REPLAY:+--replay "$REFRESH_REPLAY"}
 shopintent-trainer evaluate "$folder/run"
 shopintent-trainer publish "$folder/run" --to "$releases" --release "$release" --no-promote
 if [ "${SHOPINTENT_INDEX:-edge}" = qdrant ]; then

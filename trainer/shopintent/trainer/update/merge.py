@@ -81,7 +81,7 @@ def check_alike(serving: Serving, replay: Dataset | None, new: Dataset) -> None:
             raise UpdateError(
                 f"visits end after {dataset.info.session_gap_s} idle seconds in {dataset.folder}, "
                 f"after {gap} in release {serving.release_id}: prepare the log with a mapping that "
-                "says the same"
+                f"says gap_minutes = {gap / 60:g}"
             )
     currencies = {each.info.currency for each in (new, replay) if each is not None}
     currencies |= {product.currency for product in serving.products}
