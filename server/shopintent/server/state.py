@@ -121,11 +121,13 @@ class Database:
     def _ensure_schema(self, connection: sqlite3.Connection) -> None:
         with self.transaction(connection):
             [found] = connection.execute("PRAGMA user_version").fetchone()
+            if found == self.version:
+                return
             [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             steps = [self.migrations.get(each) for each in range(found, self.version)]
             if found == 0 and tables == 0:
                 steps = [self.schema]
-            if found <= self.version and None not in steps:
+            if found < self.version and None not in steps:
                 for statement in ";".join(filter(None, steps)).split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {self.version}")

@@ -115,7 +115,7 @@ class Appender:
         keys = list({key: None for job in group for key in (job.visitor, job.alias) if key})
         sent = list(_numbered(group))
         found = self._forget_idle(look_up(self._connection, keys), now)
-        if self._pseudonyms is not None and found.unlogged > MAX_UNLOGGED:
+        if self._pseudonyms is not None and found.waiting >= MAX_UNLOGGED:
             raise Overloaded()
         refused = self._refused(sent, keys, now) if found.has_tombstones else set()
         if self._join(group, found, _without_any(sent, refused), now):
@@ -123,7 +123,8 @@ class Appender:
         new = self._new(sent, found, refused)
         rows, known = self._rows(sent, found, new, refused, now)
         self._add(rows, now)
-        self._make_room(found, len(rows.names), len(sent))
+        self._note(found, rows, len(sent))
+        self._make_room(found, len(rows.names))
         return [self._answer(job, numbers, new, known) for job, numbers in _by_job(group)]
 
     def _forget_idle(self, found: Found, now: float) -> Found:
@@ -253,11 +254,20 @@ class Appender:
             limits = {"visitor": visitor_id, "kept": kept, "received_before": received_before}
             self._connection.execute(statement, limits)
 
-    def _make_room(self, found: Found, added: int, sent: int) -> None:
+    def _note(self, found: Found, rows: _Rows, sent: int) -> None:
+        """Keeps count."""
+        added, waiting = len(rows.names), 0 if self._pseudonyms is None else len(rows.records)
         self._connection.execute(
-            "UPDATE store SET version = ?, newest_visitor = ?, visitors = ?",
-            (found.version + sent, found.newest_visitor + added, found.visitors + added),
+            "UPDATE store SET version = ?, newest_visitor = ?, visitors = ?, waiting = ?",
+            (
+                found.version + sent,
+                found.newest_visitor + added,
+                found.visitors + added,
+                found.waiting + waiting,
+            ),
         )
+
+    def _make_room(self, found: Found, added: int) -> None:
         excess = found.visitors + added - self._limits.max_visitors
         if excess > 0:
             at_most = min(excess, added + FORGOTTEN_AT_ONCE)

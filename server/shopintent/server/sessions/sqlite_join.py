@@ -76,6 +76,7 @@ def join(
         ).fetchone()
         shopper, former = pseudonyms.pseudonym(own_key), pseudonyms.pseudonym(alias)
         connection.execute(RECORD, (version, now, shopper, LOGIN, int(now), former))
+        connection.execute("UPDATE store SET waiting = waiting + 1")
 
 
 def _heard_of(connection: sqlite3.Connection, visitor: str, now: float) -> int:

@@ -20,8 +20,7 @@ WITH known AS MATERIALIZED (
     CROSS JOIN visitor ON visitor.id = name.visitor
 )
 SELECT
-    version, newest_visitor, visitors, EXISTS (SELECT 1 FROM tombstone),
-    version + 1 - coalesce((SELECT min(sequence) FROM record WHERE sequence > logged), version + 1),
+    version, newest_visitor, visitors, EXISTS (SELECT 1 FROM tombstone), waiting,
     (SELECT json_group_array(json_array(number, id, version, last_seen, untrimmed, own_key))
         FROM known)
 FROM store
@@ -57,8 +56,8 @@ class Found:
     newest_visitor: int
     visitors: int
     has_tombstones: bool
-    unlogged: int
-    """At least as many as there are records that are not in the event log."""
+    waiting: int
+    """At least as many as there are records that wait for the event log."""
     known: Mapping[str, Known]
     """By each key that means somebody."""
 
@@ -74,11 +73,11 @@ def look_up(connection: sqlite3.Connection, keys: Sequence[str]) -> Found:
     for start in range(0, max(len(keys), 1), ROWS_AT_ONCE):
         rows = list(enumerate(keys[start : start + ROWS_AT_ONCE], start))
         row = connection.execute(*with_rows(LOOK_UP, rows, 2)).fetchone()
-        version, newest_visitor, visitors, has_tombstones, unlogged, listed = row
+        version, newest_visitor, visitors, has_tombstones, waiting, listed = row
         for number, visitor_id, seen_version, last_seen, untrimmed, own_key in json.loads(listed):
             key = keys[number]
             known[key] = Known(visitor_id, seen_version, last_seen, untrimmed, own_key or key)
-    return Found(version, newest_visitor, visitors, bool(has_tombstones), unlogged, known)
+    return Found(version, newest_visitor, visitors, bool(has_tombstones), waiting, known)
 
 
 def repeats(connection: sqlite3.Connection, sent: Sequence[tuple[int, int, str]]) -> set[int]:

@@ -40,6 +40,13 @@ SELECT json_group_array(json_array({", ".join(WAITING_FIELDS[:-2])},
 FROM (SELECT * FROM record WHERE sequence > max(?, (SELECT logged FROM store)) AND shopper <> ''
     ORDER BY sequence LIMIT ?)
 """
+# Records of the deleted wait no more, but are counted until nothing waits.
+LOGGED = """
+UPDATE store SET logged = max(logged, :newest), waiting = iif(
+    EXISTS (SELECT 1 FROM record WHERE sequence > max(logged, :newest) AND shopper <> ''),
+    max(waiting - :n_records, 0), 0
+)
+"""
 OLDEST = "SELECT sequence, received_at FROM record ORDER BY sequence LIMIT 1"
 # Those taken in the last minute stay for the feed; those of no shopper are in no log.
 DROP = """
@@ -91,7 +98,7 @@ class SqliteRecords:
         """Says that records, and all before them, are in the log."""
         if records:
             newest = max(each.sequence for each in records)
-            await self._ask(partial(self._have_logged, newest))
+            await self._ask(partial(self._have_logged, newest, len(records)))
 
     async def close(self) -> None:
         """Waits for what is being asked, and closes the connection."""
@@ -124,9 +131,9 @@ class SqliteRecords:
             for row in read_json(self._connection, WAITING, (after, limit))
         ]
 
-    def _have_logged(self, sequence: int) -> None:
+    def _have_logged(self, newest: int, n_records: int) -> None:
         with self._database.transaction(self._connection):
-            self._connection.execute("UPDATE store SET logged = max(logged, ?)", (sequence,))
+            self._connection.execute(LOGGED, {"newest": newest, "n_records": n_records})
 
 
 def first_to_drop(connection: sqlite3.Connection, now: float) -> int | None:

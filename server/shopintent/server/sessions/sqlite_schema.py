@@ -33,7 +33,9 @@ CREATE TABLE store (
     newest_visitor INTEGER NOT NULL,
     visitors INTEGER NOT NULL,
     -- All records up to this one are in the event log.
-    logged INTEGER NOT NULL
+    logged INTEGER NOT NULL,
+    -- At least as many records wait for it.
+    waiting INTEGER NOT NULL
 );
 CREATE TABLE visitor (
     id INTEGER PRIMARY KEY,
@@ -83,7 +85,7 @@ CREATE TABLE tombstone (digest BLOB PRIMARY KEY, deleted_at REAL NOT NULL) WITHO
 """
 
 SCHEMA = f"""{EVENTS};{OTHERS};
-INSERT INTO store VALUES (lower(hex(randomblob(8))), randomblob(32), 0, 0, 0, 0)
+INSERT INTO store VALUES (lower(hex(randomblob(8))), randomblob(32), 0, 0, 0, 0, 0)
 """
 
 FROM_1 = f"""
@@ -93,7 +95,7 @@ ALTER TABLE visitor RENAME TO former;
 INSERT INTO visitor SELECT id, version, last_seen, untrimmed FROM former;
 INSERT INTO name SELECT key, id, NULL FROM former;
 INSERT INTO store SELECT lower(hex(randomblob(8))), randomblob(32),
-    coalesce(max(version), 0), coalesce(max(id), 0), count(*), 0 FROM former;
+    coalesce(max(version), 0), coalesce(max(id), 0), count(*), 0, 0 FROM former;
 DROP TABLE former;
 DROP TABLE totals
 """
