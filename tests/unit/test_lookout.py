@@ -13,15 +13,12 @@ from typing import Any
 import grpc
 import pytest
 
-from shopintent.server.interceptors import CallInterceptor
-from shopintent.server.interceptors.admission import BUSY, Admission
+from shopintent.server.interceptors import Calls
+from shopintent.server.interceptors.admission import BUSY, LOOKOUT, Admission
 from shopintent.server.interceptors.streams import Streams
 from shopintent.server.lookout import Lookout
 from shopintent.server.metrics import Metrics
-from shopintent.v1 import recommendation_service_pb2_grpc
 from support.server import eventually
-
-METHOD = "/shopintent.v1.RecommendationService/PredictIntent"
 
 
 class Told(Admission):
@@ -33,10 +30,8 @@ class Told(Admission):
 
     def stood_in_line(self, line_s: float) -> None:
         self.line_s.append(line_s)
-        self.called.add(METHOD)
 
     def be_busy(self) -> None:
-        self.called.add(METHOD)
         for _ in range(BUSY):
             self.enter()
 
@@ -48,9 +43,8 @@ def admission() -> Told:
 
 @pytest.fixture
 async def lookout(admission: Told) -> AsyncIterator[Lookout]:
-    server = grpc.aio.server(interceptors=[CallInterceptor(Metrics(), admission, Streams(most=1))])
-    servicer: Any = SimpleNamespace(PredictIntent=None, Recommend=None, StreamIntents=None)
-    recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(servicer, server)
+    server = grpc.aio.server()
+    Calls(Metrics(), admission, Streams(most=1)).add_to(server)
     lookout = Lookout(server, admission)
     lookout.listen()
     await server.start()
@@ -71,6 +65,14 @@ async def test_it_asks_only_while_there_is_work(lookout: Lookout, admission: Tol
         return len(admission.line_s) >= 2
 
     await eventually(told)
+
+
+async def test_nobody_else_may_ask(lookout: Lookout, admission: Told) -> None:
+    async with grpc.aio.insecure_channel(lookout._address) as channel:
+        call: Any = channel.unary_unary(LOOKOUT)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"", timeout=5, metadata=((admission.mark[0], "guessed"),))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_it_notices_a_loop_that_has_little_time_for_calls(

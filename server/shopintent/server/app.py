@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
@@ -26,6 +27,7 @@ from shopintent.server.deletion import VisitorEraser
 from shopintent.server.event_log.draining import LogDrainer
 from shopintent.server.event_log.products import ProductsFile
 from shopintent.server.garbage import spare_what_stays
+from shopintent.server.interceptors import Calls
 from shopintent.server.interceptors.admission import Admission
 from shopintent.server.interceptors.streams import Streams
 from shopintent.server.listening import bind, grpc_server
@@ -98,11 +100,12 @@ class App:
         self._metrics = metrics or Metrics()
         admission = Admission(most=config.max_concurrent_rpcs, timeout_s=config.answer_timeout_s)
         self._streams = Streams(most=config.max_streams)
-        self._server = grpc_server(config, self._metrics, admission, self._streams)
+        calls = Calls(self._metrics, admission, self._streams)
+        self._add_services(calls, sessions, manager, eraser)
+        self._server = grpc_server(config, calls)
         self._lookout = Lookout(self._server, admission)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
-        self._add_services(sessions, manager, eraser)
 
     async def start(self) -> int:
         """Listens and starts the checks; returns the port. Serving begins when they succeed."""
@@ -159,11 +162,13 @@ class App:
 
     def _add_services(
         self,
+        server: Any,
         sessions: SessionStore,
         manager: ReleaseManager | None,
         eraser: VisitorEraser | None,
     ) -> None:
-        config, server, traffic = self._config, self._server, self.traffic
+        """Adds services to what takes them as a server does."""
+        config, traffic = self._config, self.traffic
         recorder = Recorder(sessions, self._keeper.wake if self._keeper else None)
         recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(
             RecommendationService(

@@ -5,10 +5,7 @@ from __future__ import annotations
 import grpc
 
 from shopintent.server.config import Config, ConfigError
-from shopintent.server.interceptors import CallInterceptor
-from shopintent.server.interceptors.admission import Admission
-from shopintent.server.interceptors.streams import Streams
-from shopintent.server.metrics import Metrics
+from shopintent.server.interceptors import Calls
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 MAX_STREAMS = 128
@@ -18,13 +15,10 @@ BACKSTOP = 10
 """Times as many calls as are admitted may be open, those that are being refused among them."""
 
 
-def grpc_server(
-    config: Config, metrics: Metrics, admission: Admission, streams: Streams
-) -> grpc.aio.Server:
-    """Returns a server with our interceptors and limits that does not listen yet."""
+def grpc_server(config: Config, calls: Calls) -> grpc.aio.Server:
+    """Returns a server of the calls with our limits that does not listen yet."""
     age_ms = int(1000 * config.max_connection_age_s)
-    return grpc.aio.server(
-        interceptors=[CallInterceptor(metrics, admission, streams)],
+    server = grpc.aio.server(
         # Far above what is admitted: gRPC refuses everybody then, and does not say when to retry.
         maximum_concurrent_rpcs=BACKSTOP * config.max_concurrent_rpcs + config.max_streams,
         options=[
@@ -39,6 +33,8 @@ def grpc_server(
             ("grpc.keepalive_timeout_ms", 20_000),
         ],
     )
+    calls.add_to(server)
+    return server
 
 
 def bind(server: grpc.aio.Server, config: Config) -> int:

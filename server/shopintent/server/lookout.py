@@ -1,7 +1,7 @@
 """How long a call stands in line before the server hears of it, found out by asking itself.
 
-gRPC accepts the calls of a method one by one on the event loop, and has no way to tell how many it
-has not accepted yet, or since when. So a call of our own is put in the same line now and then,
+gRPC accepts calls one by one on the event loop, and has no way to tell how many it has not accepted
+yet, or since when. So a call of our own is put in the same line now and then,
 while there is work.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from shopintent.server.interceptors.admission import Admission
+from shopintent.server.interceptors.admission import LOOKOUT, Admission
 
 EVERY_S = 0.02
 LONGEST_S = 5.0
@@ -45,14 +45,11 @@ class Lookout:
         async with grpc.aio.insecure_channel(self._address) as channel:
             while True:
                 await asyncio.sleep(EVERY_S)
-                methods, self._admission.called = self._admission.called, set()
-                if methods and self._admission.is_busy:
-                    # Every method has a line of its own.
-                    lines_s = await asyncio.gather(*(self._line_s(channel, m) for m in methods))
-                    self._admission.stood_in_line(max(lines_s))
+                if self._admission.is_busy:
+                    self._admission.stood_in_line(await self._line_s(channel))
 
-    async def _line_s(self, channel: grpc.aio.Channel, method: str) -> float:
-        call: Any = channel.unary_unary(method)
+    async def _line_s(self, channel: grpc.aio.Channel) -> float:
+        call: Any = channel.unary_unary(LOOKOUT)
         started = time.monotonic()
         with suppress(grpc.aio.AioRpcError):  # It has been heard then too, or was not for so long.
             await call(b"", timeout=LONGEST_S, metadata=(self._admission.mark,))

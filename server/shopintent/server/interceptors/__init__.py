@@ -11,6 +11,7 @@ admitted one by one (see streams.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -18,6 +19,7 @@ import grpc
 from shopintent.server.interceptors.admission import (
     ALWAYS_ADMITTED,
     HEARD,
+    LOOKOUT,
     Admission,
     admitted,
     refusing,
@@ -31,13 +33,17 @@ from shopintent.server.interceptors.streams import StreamCall, Streams, streamed
 from shopintent.server.metrics import Metrics
 
 OURS = "/shopintent."
+HEALTH = "grpc.health.v1.Health"
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Puts all layers around a call.
+class Calls(grpc.GenericRpcHandler):
+    """Every method of the server, with all layers around each.
 
-    gRPC asks it about every call, so it is one for all layers and keeps what it built: a method's
-    handler is wrapped when it is first called.
+    Services are added to it as to a server: `add_HealthServicer_to_server(servicer, calls)`; then
+    `add_to` makes it the one handler of the server. gRPC's own interceptors would cost each call a
+    coroutine more. And where methods are registered, each has a line of calls of its own, and all
+    these lines are waited for anew with every call; here all methods stand in one line. Only health
+    keeps its own, so that probes pass by whatever else there is to do.
     """
 
     def __init__(self, metrics: Metrics, admission: Admission, streams: Streams) -> None:
@@ -46,23 +52,36 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._streams = streams
         self._surrounded: dict[str, Handler] = {}
         self._refusing: dict[str, Handler] = {}
+        self._health: dict[str, Handler] = {}
 
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        """Takes no notice: generated code names the same methods once more with the next call."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
+        """Adds the methods of a service."""
+        surrounded = {
+            name: self._surround(handler, f"/{service}/{name}")
+            for name, handler in handlers.items()
+        }
+        if service == HEALTH:
+            self._health = surrounded
+        self._surrounded |= {f"/{service}/{name}": each for name, each in surrounded.items()}
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Lets the server, which must not have started yet, answer calls of these methods."""
+        server.add_generic_rpc_handlers((self,))
+        if self._health:
+            server.add_registered_method_handlers(HEALTH, self._health)
+
+    def service(self, handler_call_details: Any) -> Handler | None:
         """Returns the handler with everything around it, or one that refuses the call."""
-        method = handler_call_details.method
-        surrounded = self._surrounded.get(method)
-        if surrounded is None:
-            handler = await continuation(handler_call_details)
-            if handler is None:
-                return None  # A name nobody serves is not kept: such could fill the memory.
-            surrounded = self._surrounded[method] = self._surround(handler, method)
-        refusing = self._refusing.get(method)
-        if refusing is None:
-            return surrounded  # Always admitted.
-        if self._admission.mark in handler_call_details.invocation_metadata:
-            return HEARD
-        self._admission.called.add(method)
-        return refusing if self._admission.is_full else surrounded
+        method: str = handler_call_details.method
+        if method == LOOKOUT:
+            is_ours = self._admission.mark in handler_call_details.invocation_metadata
+            return HEARD if is_ours else None
+        if self._admission.is_full and method in self._refusing:
+            return self._refusing[method]
+        return self._surrounded.get(method)
 
     def _surround(self, handler: Handler, method: str) -> Handler:
         # The type stubs know handlers that do not await.
@@ -87,6 +106,4 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         stream = logged(guarded(stream, lambda unread: unread), method)
         stream = identified(counted(stream, method, self._metrics))
         surrounded = replace_stream(handler, stream)
-        # It is asked how long calls of it stand in line, and refuses its requests itself.
-        self._refusing[method] = surrounded
-        return surrounded
+        return surrounded  # It refuses its requests itself.

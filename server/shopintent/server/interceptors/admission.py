@@ -64,8 +64,6 @@ class Admission:
     def __init__(self, *, most: int, timeout_s: float) -> None:
         self.mark = ("x-shopintent-lookout", secrets.token_hex(16))
         """The metadata that calls of the server to itself carry, and nobody else knows."""
-        self.called: set[str] = set()
-        """The methods called since the lookout looked."""
         self._most = most
         self._timeout_s = timeout_s
         self._limit = float(most)
@@ -149,6 +147,8 @@ async def _hear(_: Any, __: Context) -> bytes:
     return b""
 
 
+LOOKOUT = "/shopintent.server/Lookout"
+"""What the server calls to ask itself; to all others there is no such method."""
 HEARD: Handler = grpc.stream_unary_rpc_method_handler(_hear)
 """Answers the lookout: as soon as a call is heard of, without reading it."""
 
