@@ -11,6 +11,7 @@ from shopintent.server.popularity.keeping import PopularityKeeper
 from shopintent.server.popularity.snapshot_file import SnapshotFile
 from shopintent.server.sessions import EventFeed
 from shopintent.server.sessions.sqlite import SqliteSessions
+from support.counting import count_of
 from support.session_suite import Clock, Store, append, view
 
 pytestmark = pytest.mark.events
@@ -83,6 +84,6 @@ async def test_processes_of_one_file_agree_also_after_one_of_them_restarted(
         keeper.popularity.trim(lambda product_id: "")
     counted = one.popularity.popular.values
     assert counted == pytest.approx(restarted.popularity.popular.values)
-    assert one.popularity.popular.counts(["while one was away"], NOW) == pytest.approx([3.0])
+    assert count_of(one.popularity.popular, "while one was away", NOW) == pytest.approx(3.0)
     await back.close()
     await mine.close()

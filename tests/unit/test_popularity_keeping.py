@@ -22,6 +22,7 @@ from shopintent.server.popularity.snapshot import LONGEST_AGE_S, Snapshot, Snaps
 from shopintent.server.popularity.snapshot_file import SnapshotFile
 from shopintent.server.sessions import Counted, FeedPage, TrackedEvent
 from shopintent.server.sessions.memory import InMemorySessions
+from support.counting import count_of
 from support.server import eventually
 
 pytestmark = pytest.mark.events
@@ -42,7 +43,7 @@ def view(product_id: str, event_time: int = NOW) -> TrackedEvent:
 
 
 def views(popularity: Popularity, product_id: str) -> float:
-    return round(float(popularity.popular.counts([product_id], NOW)[0]), 6)
+    return round(count_of(popularity.popular, product_id, NOW), 6)
 
 
 @dataclass

@@ -40,6 +40,7 @@ from shopintent.v1.user_event_pb2 import (
     UserEvent,
     Visitor,
 )
+from support.counting import count_of
 from support.server import Served, eventually, failure_of, make_outside, serving
 
 ANNA = Visitor(visitor_id="anna")
@@ -167,7 +168,7 @@ async def counted(served: Served, product_id: str) -> float:
         return "p38" in counts.values
 
     await eventually(is_the_last_counted)
-    return float(counts.counts([product_id], time.time())[0])
+    return count_of(counts, product_id, time.time())
 
 
 async def test_a_shopper_who_logs_in_is_joined_with_what_was_done_before(served: Served) -> None:

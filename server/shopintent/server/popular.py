@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import merge
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 
 import numpy as np
 
@@ -43,16 +43,17 @@ class PopularNow:
         popularity: Popularity | None = None,
     ) -> None:
         self.popularity = popularity or Popularity()
-        padded = [*counts, *[0.0] * len(products)]
-        ids = (product.product_id for product in products)
-        self._seeded = dict(zip(ids, padded, strict=False))
-        """The counts that the release came with, in order; 0 where it told no more than that."""
+        ids = [product.product_id for product in products]
+        self._seeded = {key: count for key, count in zip(ids, counts, strict=False) if count > 0}
+        """The counts that the release came with."""
+        self._shelf = {key: place for place, key in enumerate(ids)}
+        """The order of the release, of all that it came with."""
         self._shelves = Shelves()
         for product in products:
             self._shelves.put(product)
         self._missing: set[str] = set()
         """What is counted, and not in the catalog as far as is known."""
-        self._ranking = _Ranking({}, ())
+        self._ranking = _Ranking({}, self._shelf)
         self._ranked_at = -math.inf
         self._turn = 0
         self._written: set[str] = set()
@@ -91,9 +92,7 @@ class PopularNow:
 
     def percentile(self, product_id: str) -> float:
         """Returns 1 for the most popular product, falling evenly to 0 for one without a count."""
-        ranking = self._ranked()
-        place, counted = ranking.place(product_id), len(ranking.counts)
-        return 1.0 - place / counted if place < counted else 0.0
+        return self._ranked().percentiles.get(product_id, 0.0)
 
     def update(self, products: Iterable[Product]) -> None:
         """Takes over products just written to the catalog; those nobody asks for are ignored."""
@@ -129,7 +128,7 @@ class PopularNow:
     def _due(self) -> list[str]:
         """Returns the ids to look up: the others in about equal shares over several calls."""
         capacity, held, missing = self.popularity.capacity, self._shelves.products, self._missing
-        first = list(islice(self._ranked().places, capacity))
+        first = list(islice(self._ranked().ordered(), capacity))
         counted = self.popularity.popular.values
         unread = (key for key in counted if key not in held and key not in missing)
         others = [*held, *missing]
@@ -154,18 +153,19 @@ class PopularNow:
         return product_id in self.popularity.popular.values
 
     def _is_known(self, product_id: str) -> bool:
-        return product_id in self._seeded or self._is_counted(product_id)
+        return product_id in self._shelf or self._is_counted(product_id)
 
     def _drop(self, product_id: str) -> None:
         self._shelves.drop(product_id)
         self._seeded.pop(product_id, None)
+        self._shelf.pop(product_id, None)
         self._missing.add(product_id)
 
     def _candidates(self, categories: Sequence[str]) -> Iterator[Product]:
         """Yields what is held of any of the categories, or of all, most popular first."""
         ranking, products = self._ranked(), self._shelves.products
         if not categories:
-            return (products[key] for key in ranking.places if key in products)
+            return (products[key] for key in ranking.ordered() if key in products)
         lists = [ranking.under(path, self._shelves) for path in categories]
         ids = lists[0] if len(lists) == 1 else merge(*lists, key=ranking.place)
         return (products[key] for key, _ in groupby(ids) if key in products)
@@ -177,19 +177,19 @@ class PopularNow:
         return self._ranking
 
     def _rank(self, now: float) -> _Ranking:
-        """Orders everything that has a count, and then what the release only has an order of."""
-        live, seeded, missing = self.popularity.popular, self._seeded, self._missing
-        ids = [key for key, count in seeded.items() if count]
-        ids += [key for key in live.values if not seeded.get(key) and key not in missing]
-        counts = live.counts(ids, now)
-        counts[counts <= NOTHING] = 0.0
+        """Orders everything that has a count."""
+        live = self.popularity.popular
         age = (now - self.popularity.started_at) / live.half_life_s
-        counts += max(math.exp2(-age), FAINTEST) * np.fromiter(
-            (seeded.get(key, 0.0) for key in ids), float, len(ids)
-        )
-        order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-        ordered = zip((ids[row] for row in order.tolist()), counts[order].tolist(), strict=True)
-        return _Ranking(dict(ordered), tuple(seeded))
+        faded = max(math.exp2(-age), FAINTEST)
+        counts = {key: faded * count for key, count in self._seeded.items()}
+        for key, count in zip(live.values, live.counts(now).tolist(), strict=True):
+            if count > NOTHING and key not in self._missing:
+                counts[key] = counts.get(key, 0.0) + count
+        ids = list(counts)
+        values = np.fromiter(counts.values(), float, len(counts))
+        order = np.argsort(-values, kind="stable")
+        ordered = zip((ids[row] for row in order.tolist()), values[order].tolist(), strict=True)
+        return _Ranking(dict(ordered), self._shelf)
 
 
 @dataclass(frozen=True)
@@ -198,18 +198,27 @@ class _Ranking:
 
     counts: dict[str, float]
     """Of everything that has one, most popular first."""
-    seeded: tuple[str, ...]
+    shelf: dict[str, int]
     """What follows, where it has no count, in this order."""
     _under: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
-    def places(self) -> dict[str, int]:
-        """The place of every product, in order."""
-        return {key: place for place, key in enumerate(dict.fromkeys((*self.counts, *self.seeded)))}
+    def percentiles(self) -> dict[str, float]:
+        """Of everything with a count, falling evenly from 1."""
+        n_counted = len(self.counts)
+        return {key: 1.0 - place / n_counted for place, key in enumerate(self.counts)}
 
-    def place(self, product_id: str) -> int:
-        """Returns the place of a product; behind all others when it has none yet."""
-        return self.places.get(product_id, len(self.places))
+    def ordered(self) -> Iterator[str]:
+        """Yields every product, most popular first."""
+        counts = self.counts
+        return chain(counts, (key for key in self.shelf if key not in counts))
+
+    def place(self, product_id: str) -> float:
+        """Returns a number that orders products: below 0 those with a count."""
+        percentile = self.percentiles.get(product_id)
+        if percentile is not None:
+            return -percentile
+        return self.shelf.get(product_id, math.inf)
 
     def under(self, path: str, shelves: Shelves) -> list[str]:
         """Returns what stands under a category path, most popular first."""

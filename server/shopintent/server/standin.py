@@ -8,7 +8,7 @@ the next products that 5,358 visitors of a general shop viewed 4.9 % are among t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, count, islice
+from itertools import chain, islice
 
 from shopintent.behavior import Event, Product
 from shopintent.server.index import ProductFilter
@@ -21,8 +21,6 @@ RECENT_EVENTS = 20
 """Newest events whose categories count, from the newest back."""
 RECENT_CATEGORIES = 3
 
-Found = tuple[Product, Source]
-
 
 def stand_in(
     popular: PopularNow, events: Sequence[Event], product_filter: ProductFilter, limit: int
@@ -32,33 +30,37 @@ def stand_in(
     `events` are what the visitor did, oldest first; none for a cold start. Scores fall evenly from
     1: what is counted of products in different lists does not compare.
     """
-    best = [(product, Source.POPULAR) for product, _ in popular.top(limit, product_filter)]
-    rising = [(product, Source.TRENDING) for product in popular.trending(limit, product_filter)]
-    familiar = _familiar(popular, events, product_filter, limit)
-    mixed = _mixed(chain(familiar, best), chain(rising, best))
-    page = list(islice(mixed, max(limit, 0)))
+    best = [product for product, _ in popular.top(limit, product_filter)]
+    usual = chain(_familiar(popular, events, product_filter, limit), best)
+    rising = popular.trending(limit, product_filter)
+    fourth = ((iter(rising), Source.TRENDING), (iter(best), Source.POPULAR))
+    page: dict[str, tuple[Product, Source]] = {}
+    while len(page) < limit:
+        is_fourth = len(page) % TRENDING_EVERY == TRENDING_EVERY - 1
+        if is_fourth and any(_take(page, *each) for each in fourth):
+            continue
+        if not _take(page, usual, Source.POPULAR):
+            break
     return [
         RankedProduct(product, 1.0 - place / len(page), source)
-        for place, (product, source) in enumerate(page)
+        for place, (product, source) in enumerate(page.values())
     ]
 
 
-def _mixed(usual: Iterator[Found], fourth: Iterator[Found]) -> Iterator[Found]:
-    """Yields every product of both once, from each in its turn for as long as it has more."""
-    shown: set[str] = set()
-    for place in count(1):
-        first, other = (usual, fourth) if place % TRENDING_EVERY else (fourth, usual)
-        unseen = (each for each in chain(first, other) if each[0].product_id not in shown)
-        found = next(unseen, None)
-        if found is None:
-            return
-        shown.add(found[0].product_id)
-        yield found
+def _take(
+    page: dict[str, tuple[Product, Source]], products: Iterator[Product], source: Source
+) -> bool:
+    """Moves the next product to the page that is not yet on it; returns whether there was one."""
+    for product in products:
+        if product.product_id not in page:
+            page[product.product_id] = (product, source)
+            return True
+    return False
 
 
 def _familiar(
     popular: PopularNow, events: Sequence[Event], product_filter: ProductFilter, limit: int
-) -> Iterator[Found]:
+) -> Iterator[Product]:
     """Yields what is popular in the categories of the newest events, the newest first."""
     newest = (
         event.category or popular.category_of(event.product_id)
@@ -66,5 +68,4 @@ def _familiar(
     )
     categories = dict.fromkeys(filter(None, newest))
     for category in islice(categories, RECENT_CATEGORIES):
-        for product in popular.top_of(category, limit, product_filter):
-            yield product, Source.POPULAR
+        yield from popular.top_of(category, limit, product_filter)

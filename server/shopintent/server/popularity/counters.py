@@ -68,7 +68,7 @@ class Popularity:
 
     @property
     def counts(self) -> tuple[FadingCounts, FadingCounts, FadingCounts]:
-        """All three, which hold the same products."""
+        """All three, which hold the same products in the same order."""
         return self.popular, self.now, self.lately
 
     def count(self, events: Iterable[Counted]) -> None:
@@ -116,10 +116,8 @@ class Popularity:
         """
         time = self.clock()
         if abs(time - self._trending_at) >= RANKED_EVERY_S:
+            found = significance(self.now.counts(time), self.lately.counts(time))
             product_ids = list(self.now.values)
-            found = significance(
-                self.now.counts(product_ids, time), self.lately.counts(product_ids, time)
-            )
             rising = np.flatnonzero(found)
             order = rising[np.argsort(-found[rising], kind="stable")]
             self._trending = [(product_ids[row], float(found[row])) for row in order.tolist()]

@@ -54,11 +54,10 @@ class FadingCounts:
         """Returns what `values` must be multiplied with to be the counts of now."""
         return math.exp2((self.landmark - now) / self.half_life_s)
 
-    def counts(self, product_ids: Sequence[str], now: float) -> NDArray[np.float64]:
-        """Returns [N], the count of each product now; 0 for one that is not counted."""
-        values = self.values
-        found = np.fromiter((values.get(key, 0.0) for key in product_ids), float, len(product_ids))
-        return np.maximum(found * self.fade(now), 0.0)
+    def counts(self, now: float) -> NDArray[np.float64]:
+        """Returns [N], the counts now of all products in `values`, in their order."""
+        values = np.fromiter(self.values.values(), float, len(self.values))
+        return np.maximum(values * self.fade(now), 0.0)
 
     def keep(self, product_ids: Iterable[str]) -> None:
         """Forgets every other product."""

@@ -44,19 +44,14 @@ class Snapshot:
     @classmethod
     def of(cls, popularity: Popularity, position: str) -> Snapshot:
         """Returns the counters as they are now."""
-        product_ids = list(popularity.popular.values)
-        values = [
-            np.fromiter((each.values.get(key, 0.0) for key in product_ids), float, len(product_ids))
-            for each in popularity.counts
-        ]
         return cls(
             position=position,
             written_at=popularity.clock(),
             started_at=popularity.started_at,
             half_lives_s=[each.half_life_s for each in popularity.counts],
             landmarks=[each.landmark for each in popularity.counts],
-            product_ids=product_ids,
-            values=np.array(values),
+            product_ids=list(popularity.popular.values),
+            values=np.array([list(each.values.values()) for each in popularity.counts]),
         )
 
     def restore(self, popularity: Popularity) -> None:
