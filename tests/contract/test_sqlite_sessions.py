@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shopintent.artifacts.event_log import LOGIN
 from shopintent.behavior import Event
 from shopintent.server.errors import Overloaded, StateUnavailable
 from shopintent.server.pseudonyms import Keyring, PseudonymKey
@@ -133,6 +134,8 @@ async def test_kill_9_loses_no_acknowledged_event_and_doubles_none(path: Path) -
     assert set(held.values()) == {1}
     partly = Counter(name.rpartition(".")[0] for name in held)
     assert set(partly.values()) == {2}, "a batch was added in part"
+    records = await store.waiting(limit=1_000_000)
+    assert Counter(each.event_id for each in records if each.event_type != LOGIN) == held
     await store.close()
 
 

@@ -1,7 +1,7 @@
 """Appends to a session file until it is killed: `python -m support.tracking FILE ROUND`.
 
 Prints the number of every batch once it is acknowledged. A batch is two events of one visitor and,
-every third time, a batch sent before.
+every third time, a batch sent before. Every fifth time the visitor logs in on some device.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from shopintent.behavior import Event
 from shopintent.server.sessions import TrackedEvent
 from shopintent.server.sessions.sqlite import SqliteSessions
+from support.session_suite import KEYRING
 
 VISITORS = 7
 
@@ -26,14 +27,15 @@ def batch(round_number: int, number: int) -> tuple[str, list[TrackedEvent]]:
 
 
 async def track(path: Path, round_number: int) -> None:
-    sessions = SqliteSessions.open(path, max_events=1_000_000)
+    sessions = SqliteSessions.open(path, max_events=1_000_000, pseudonyms=KEYRING)
     numbers = count()
 
     async def send() -> None:
         for number in numbers:
             for sent in (number, number // 2) if number % 3 == 0 else (number,):
                 visitor, events = batch(round_number, sent)
-                await sessions.append(visitor, events, timeout_s=10)
+                alias = f"device {number % 11}" if number % 5 == 0 else ""
+                await sessions.append(visitor, events, timeout_s=10, alias=alias)
             print(number, flush=True)
 
     await asyncio.gather(*(send() for _ in range(4)))
