@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from shopintent.server import app as apps
 from shopintent.server.__main__ import main
 from shopintent.server.config import Config, ConfigError, check_listen
 from shopintent.server.metrics import Metrics
+from shopintent.server.popularity.counters import Popularity
+from shopintent.server.popularity.snapshot_file import SnapshotFile
 from shopintent.server.services.health import SERVICES
 from shopintent.v1 import catalog_service_pb2 as catalog_pb
+from shopintent.v1 import event_service_pb2 as event_pb
+from shopintent.v1 import event_service_pb2_grpc, recommendation_service_pb2_grpc
 from shopintent.v1 import recommendation_service_pb2 as pb
-from shopintent.v1 import recommendation_service_pb2_grpc
-from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent
+from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent, Visitor
+from support.counting import count_of
 from support.server import (
     app_of,
     eventually,
@@ -227,3 +232,28 @@ async def test_serve_tells_its_address_answers_without_triton_and_stops_on_sigte
         assert failure.info.reason == "ERROR_REASON_MODEL_UNAVAILABLE"
     signal.raise_signal(signal.SIGTERM)
     await asyncio.wait_for(serving_task, timeout=20)
+
+
+@pytest.mark.events
+async def test_a_server_that_stops_writes_down_what_it_counted_and_goes_on_from_there(
+    tmp_path: Path,
+) -> None:
+    write_small_release(ReleasesRoot(tmp_path))
+    config = Config(
+        releases=tmp_path, listen="127.0.0.1:0", triton_address="127.0.0.1:1", grace_s=0.0
+    )
+    for views in (1, 2):
+        listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        serving_task = asyncio.create_task(
+            apps.serve(config, Metrics(), lambda address, _: listening.set_result(address))
+        )
+        async with grpc.aio.insecure_channel(await listening) as channel:
+            stub: Any = event_service_pb2_grpc.EventServiceStub(channel)
+            await stub.TrackEvents(
+                event_pb.TrackEventsRequest(visitor=Visitor(visitor_id="anna"), events=[VIEW])
+            )
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(serving_task, timeout=20)
+        counters = Popularity()
+        assert SnapshotFile(tmp_path / "state" / "popularity.json").restore(counters)
+        assert count_of(counters.popular, "p8", time.time()) == pytest.approx(views, rel=0.01)

@@ -56,7 +56,7 @@ from shopintent.server.services.recording import Recorder
 from shopintent.server.services.releases import ReleaseService
 from shopintent.server.services.visitors import VisitorService
 from shopintent.server.serving import ServingRelease
-from shopintent.server.sessions import EventFeed, RecordSource, SessionStore
+from shopintent.server.sessions import RecordSource, SessionStore
 from shopintent.server.stores import (
     logs_events,
     open_event_log,
@@ -252,15 +252,13 @@ async def serve(
             drainer.start()
             stack.push_async_callback(drainer.close)
         manager = release_manager(config, opener, traffic)
-        keeper = None
-        if isinstance(sessions, EventFeed):
-            keeper = PopularityKeeper(
-                popularity,
-                sessions,
-                lambda product_id: traffic.serving.popular.category_of(product_id),
-                snapshots,
-                position=counted_until,
-            )
+        keeper = PopularityKeeper(
+            popularity,
+            sessions,
+            lambda product_id: traffic.serving.popular.category_of(product_id),
+            snapshots,
+            position=counted_until,
+        )
         app = App(config, sessions, journal, traffic, metrics, manager, eraser, keeper)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)

@@ -16,10 +16,12 @@ from shopintent.server.event_log import EventLog
 from shopintent.server.event_log.files import OnProgress, no_progress
 from shopintent.server.keyring_file import FollowedKeyring, KeyringError
 from shopintent.server.pseudonyms import Keyring, Pseudonyms
-from shopintent.server.sessions import SessionStore
 from shopintent.server.sessions.memory import InMemorySessions
 from shopintent.server.sessions.redis import RedisSessions
 from shopintent.server.sessions.sqlite import SqliteSessions
+
+Sessions = InMemorySessions | SqliteSessions | RedisSessions
+"""A SessionStore and an EventFeed, and but for the first a RecordSource."""
 
 
 def logs_events(config: Config) -> bool:
@@ -46,7 +48,7 @@ def open_pseudonyms(config: Config) -> Pseudonyms:
         raise ConfigError(f"SHOPINTENT_PSEUDONYM_KEYS: {error}") from error
 
 
-def open_sessions(config: Config, pseudonyms: Pseudonyms) -> SessionStore:
+def open_sessions(config: Config, pseudonyms: Pseudonyms) -> Sessions:
     """Opens the sessions; call it with the event loop running. Raises StateUnavailable.
 
     Where events are logged they also record what is to be written to the log.

@@ -102,7 +102,9 @@ class PopularityKeeper:
             await asyncio.to_thread(self._file.write, snapshot)
 
     async def close(self) -> None:
-        """Writes a last snapshot."""
+        """Counts what is left, and writes a last snapshot."""
+        while await self.follow() >= PAGE_EVENTS:
+            pass
         await self.write()
         if self._file is not None:
             self._file.close()

@@ -140,7 +140,6 @@ class SessionStore(Protocol):
         """Releases what the store holds."""
 
 
-@runtime_checkable
 class EventFeed(Protocol):
     """Everything that is recorded by all servers of a store, for about the last minutes."""
 
