@@ -234,6 +234,21 @@ async def test_serve_tells_its_address_answers_without_triton_and_stops_on_sigte
     await asyncio.wait_for(serving_task, timeout=20)
 
 
+async def serve_one_event(config: Config) -> None:
+    """Serves, tracks a view and stops."""
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving_task = asyncio.create_task(
+        apps.serve(config, Metrics(), lambda address, _: listening.set_result(address))
+    )
+    async with grpc.aio.insecure_channel(await listening) as channel:
+        stub: Any = event_service_pb2_grpc.EventServiceStub(channel)
+        await stub.TrackEvents(
+            event_pb.TrackEventsRequest(visitor=Visitor(visitor_id="anna"), events=[VIEW])
+        )
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(serving_task, timeout=20)
+
+
 @pytest.mark.events
 async def test_a_server_that_stops_writes_down_what_it_counted_and_goes_on_from_there(
     tmp_path: Path,
@@ -243,17 +258,7 @@ async def test_a_server_that_stops_writes_down_what_it_counted_and_goes_on_from_
         releases=tmp_path, listen="127.0.0.1:0", triton_address="127.0.0.1:1", grace_s=0.0
     )
     for views in (1, 2):
-        listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        serving_task = asyncio.create_task(
-            apps.serve(config, Metrics(), lambda address, _: listening.set_result(address))
-        )
-        async with grpc.aio.insecure_channel(await listening) as channel:
-            stub: Any = event_service_pb2_grpc.EventServiceStub(channel)
-            await stub.TrackEvents(
-                event_pb.TrackEventsRequest(visitor=Visitor(visitor_id="anna"), events=[VIEW])
-            )
-        signal.raise_signal(signal.SIGTERM)
-        await asyncio.wait_for(serving_task, timeout=20)
+        await serve_one_event(config)
         counters = Popularity()
         assert SnapshotFile(tmp_path / "state" / "popularity.json").restore(counters)
         assert count_of(counters.popular, "p8", time.time()) == pytest.approx(views, rel=0.01)
