@@ -256,6 +256,7 @@ def test_an_answer_names_the_release_and_the_model(client: ShopIntentClient, wor
         ("predict_intent.py", "next action"),
         ("recommend.py", "1. "),
         ("track.py", "recorded 2 events"),
+        ("live.py", "next to show: "),
     ],
 )
 def test_the_examples_run(
