@@ -61,5 +61,10 @@ class RedisFeed:
         entries = await self._link.command(
             "XRANGE", partition.feed, f"({after}-0", "+", "COUNT", limit
         )
-        page = [(int(number.partition(b"-")[0]), fields[1]) for number, fields in entries]
+        page = [(int(number.partition(b"-")[0]), _only(fields)) for number, fields in entries]
         return page, str(page[-1][0]) if page else after
+
+
+def _only(fields: list[bytes] | dict[bytes, bytes]) -> bytes:
+    """Returns the one field of an entry; of a cluster redis-py makes it a dictionary."""
+    return fields[b"c"] if isinstance(fields, dict) else fields[1]

@@ -85,12 +85,11 @@ class RedisLink:
             "socket_timeout": ANSWER_TIMEOUT_S,
             # What Redis 6 speaks too, and the fastest here.
             "protocol": 2,
-            "max_connections": 2 * MAX_GROUPS,
+            "max_connections": 2 * MAX_GROUPS,  # To each server.
         }
         if password:
             options["password"] = password
         if is_cluster:
-            options["max_connections"] = MAX_GROUPS * GROUP_SIZE
             return cls(redis_client.RedisCluster.from_url(url, **options), is_cluster=True)
         client = redis_client.Redis.from_url(url, **options)
         return cls(client, is_cluster=False, replicas=replicas)
@@ -150,8 +149,9 @@ class RedisLink:
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded()
         # Here, so that a text that cannot be encoded fails nobody else's call.
-        encoded = tuple(each.encode() if isinstance(each, str) else each for each in command)
-        call = _Call(encoded, asyncio.get_running_loop().create_future(), replicated)
+        name, *rest = command
+        encoded = (each.encode() if isinstance(each, str) else each for each in rest)
+        call = _Call((name, *encoded), asyncio.get_running_loop().create_future(), replicated)
         self._waiting.append(call)
         if len(self._groups) < MAX_GROUPS:
             group = asyncio.create_task(self._send_groups())
@@ -186,8 +186,8 @@ class RedisLink:
 
     async def _send(self, group: Sequence[_Call]) -> Sequence[Any]:
         if self._is_cluster:
-            calls = (self._client.execute_command(*call.command) for call in group)
-            return await asyncio.gather(*calls, return_exceptions=True)
+            # Once and not by every call: it is not made for that.
+            await self._client.initialize()
         async with self._client.pipeline(transaction=False) as pipeline:
             for call in group:
                 pipeline.execute_command(*call.command)

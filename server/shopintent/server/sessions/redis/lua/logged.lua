@@ -6,5 +6,5 @@ local entries = {}
 for at = 2, #ARGV do entries[#entries + 1] = ARGV[at] .. '-0' end
 redis.call('XACK', log, 'log', unpack(entries))
 local dropped = redis.call('XDEL', log, unpack(entries))
-redis.call('HINCRBY', partition, 'unlogged', -dropped)
+if dropped > 0 then redis.call('HINCRBY', partition, 'unlogged', -dropped) end
 return {'ok'}
