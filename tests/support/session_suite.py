@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,9 @@ from shopintent.behavior import Event
 from shopintent.server.pseudonyms import Keyring, PseudonymKey
 from shopintent.server.sessions import EventFeed, RecordSource, SessionStore, TrackedEvent
 from shopintent.server.sessions.memory import InMemorySessions
+from shopintent.server.sessions.redis import RedisSessions
+from shopintent.server.sessions.sqlite import SqliteSessions
+from support.redis_server import emptied_redis
 
 MAX_EVENTS = 5
 MAX_VISITORS = 3
@@ -75,8 +79,87 @@ def in_memory(folder: Path) -> MakeStore:
     return make
 
 
-STORES: dict[str, Callable[[Path], MakeStore]] = {"memory": in_memory}
-LOGGED_STORES: dict[str, Callable[[Path], MakeLoggedStore]] = {}
+def in_sqlite(folder: Path) -> MakeStore:
+    numbers = count()
+
+    def make(
+        clock: Clock,
+        *,
+        max_visitors: int = MAX_VISITORS,
+        max_events: int = MAX_EVENTS,
+        idle_s: float = IDLE_S,
+    ) -> Store:
+        return SqliteSessions.open(
+            folder / f"{next(numbers)}.sqlite",
+            max_visitors=max_visitors,
+            max_events=max_events,
+            idle_s=idle_s,
+            clock=clock,
+        )
+
+    return make
+
+
+def logged_in_sqlite(folder: Path) -> MakeLoggedStore:
+    numbers = count()
+
+    def make(clock: Clock) -> LoggedStore:
+        return SqliteSessions.open(
+            folder / f"logged-{next(numbers)}.sqlite", pseudonyms=KEYRING, clock=clock
+        )
+
+    return make
+
+
+def in_redis(folder: Path) -> MakeStore:
+    """Stores in a database each of a Redis that is emptied for every test."""
+    databases = emptied_redis()
+
+    def make(
+        clock: Clock,
+        *,
+        max_visitors: int = MAX_VISITORS,
+        max_events: int = MAX_EVENTS,
+        idle_s: float = IDLE_S,
+    ) -> Store:
+        return RedisSessions.open(
+            next(databases),
+            survives_power_loss=False,
+            max_visitors=max_visitors,
+            max_events=max_events,
+            idle_s=idle_s,
+            # Of 16 each would have a share of the few visitors.
+            n_partitions=1,
+            clock=clock,
+        )
+
+    return make
+
+
+def logged_in_redis(folder: Path) -> MakeLoggedStore:
+    databases = emptied_redis()
+
+    def make(clock: Clock) -> LoggedStore:
+        return RedisSessions.open(
+            next(databases),
+            survives_power_loss=False,
+            pseudonyms=KEYRING,
+            n_partitions=1,
+            clock=clock,
+        )
+
+    return make
+
+
+STORES: dict[str, Callable[[Path], MakeStore]] = {
+    "memory": in_memory,
+    "sqlite": in_sqlite,
+    "redis": in_redis,
+}
+LOGGED_STORES: dict[str, Callable[[Path], MakeLoggedStore]] = {
+    "sqlite": logged_in_sqlite,
+    "redis": logged_in_redis,
+}
 
 
 def view(product_id: str, event_time: int, event_id: str = "") -> TrackedEvent:
