@@ -30,7 +30,7 @@ from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, BehaviorBehi
 from shopintent.server.sessions import sqlite as sqlite_sessions
 from shopintent.server.sessions.limits import IDS_PER_EVENT
 from shopintent.server.sessions.sqlite import SqliteSessions
-from shopintent.server.sessions.sqlite_append import TRIM_EVERY
+from shopintent.server.sessions.sqlite_group import TRIM_EVERY
 from support.server import eventually
 from support.tracking import VISITORS, batch
 

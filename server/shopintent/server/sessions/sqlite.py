@@ -23,7 +23,8 @@ from shopintent.server.sessions import sqlite_deletion as deletion
 from shopintent.server.sessions.group_commit import GroupWriter
 from shopintent.server.sessions.limits import DAY_S, Limits
 from shopintent.server.sessions.positions import Position
-from shopintent.server.sessions.sqlite_append import Append, Appender
+from shopintent.server.sessions.sqlite_append import Appender
+from shopintent.server.sessions.sqlite_group import Append
 from shopintent.server.sessions.sqlite_reading import Held, Histories
 from shopintent.server.sessions.sqlite_records import SqliteRecords
 from shopintent.server.sessions.sqlite_schema import MIGRATIONS, SCHEMA, VERSION

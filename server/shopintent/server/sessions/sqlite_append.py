@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from shopintent.artifacts.event_log import IMPRESSION
 from shopintent.server.errors import Overloaded
 from shopintent.server.pseudonyms import Pseudonyms
-from shopintent.server.sessions import IDEMPOTENT_S, Appended, TrackedEvent
+from shopintent.server.sessions import IDEMPOTENT_S, Appended
 from shopintent.server.sessions.limits import Limits
 from shopintent.server.sessions.positions import Position
 from shopintent.server.sessions.sqlite_forget import (
@@ -19,13 +16,12 @@ from shopintent.server.sessions.sqlite_forget import (
     forget,
     longest_unheard_of,
 )
+from shopintent.server.sessions.sqlite_group import Append, GroupRows, Rows, Sent, by_job, numbered
 from shopintent.server.sessions.sqlite_join import join
 from shopintent.server.sessions.sqlite_lookup import Found, Known, look_up, repeats
-from shopintent.server.sessions.sqlite_rows import ROWS, Row, execute_for
+from shopintent.server.sessions.sqlite_rows import ROWS, execute_for
 from shopintent.server.sessions.sqlite_tombstones import deletion_times
 
-TRIM_EVERY = 32
-"""Events of a visitor between looks for those to drop."""
 MAX_UNLOGGED = 5_000_000
 """Records that wait for the event log, about 1 GB of them, before appends are refused."""
 
@@ -56,40 +52,6 @@ DELETE FROM impression WHERE visitor = :visitor AND (received_at < :received_bef
 """
 
 
-@dataclass(frozen=True, eq=False)
-class Append:
-    """What is to be added of a visitor."""
-
-    visitor: str
-    events: Sequence[TrackedEvent]
-    alias: str = ""
-
-    def __len__(self) -> int:
-        return max(len(self.events), 1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sent:
-    """An event of a group."""
-
-    number: int
-    """Among all of the group."""
-    job: Append
-    tracked: TrackedEvent
-
-
-@dataclass(eq=False)
-class _Rows:
-    """What a group adds to each table."""
-
-    visitors: dict[int, Row] = field(default_factory=dict)
-    names: list[Row] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
-    impressions: list[Row] = field(default_factory=list)
-    records: list[Row] = field(default_factory=list)
-    to_trim: set[int] = field(default_factory=set)
-
-
 class Appender:
     """Writes groups through a connection, in one thread. `clock` tells unix seconds."""
 
@@ -113,7 +75,7 @@ class Appender:
         """Adds a group within the transaction that there is. Raises Overloaded."""
         now = self._clock()
         keys = list({key: None for job in group for key in (job.visitor, job.alias) if key})
-        sent = list(_numbered(group))
+        sent = list(numbered(group))
         found = self._forget_idle(look_up(self._connection, keys), now)
         if self._pseudonyms is not None and found.waiting >= MAX_UNLOGGED:
             raise Overloaded()
@@ -121,11 +83,13 @@ class Appender:
         if self._join(group, found, _without_any(sent, refused), now):
             found = look_up(self._connection, keys)
         new = self._new(sent, found, refused)
-        rows, known = self._rows(sent, found, new, refused, now)
-        self._add(rows, now)
-        self._note(found, rows, len(sent))
-        self._make_room(found, len(rows.names))
-        return [self._answer(job, numbers, new, known) for job, numbers in _by_job(group)]
+        added = GroupRows(found, self._pseudonyms, now)
+        added.add(sent, new, refused)
+        self._add(added.rows, now)
+        self._note(found, added.rows, len(sent))
+        self._make_room(found, len(added.rows.names))
+        known = added.known
+        return [self._answer(job, numbers, new, known) for job, numbers in by_job(group)]
 
     def _forget_idle(self, found: Found, now: float) -> Found:
         idle_before = now - self._limits.idle_s
@@ -135,7 +99,7 @@ class Appender:
         forget(self._connection, idle)
         return found.without(idle)
 
-    def _refused(self, sent: Sequence[_Sent], keys: Sequence[str], now: float) -> set[int]:
+    def _refused(self, sent: Sequence[Sent], keys: Sequence[str], now: float) -> set[int]:
         """Returns which events are from before the deletion of who sent them."""
         deleted = deletion_times(self._connection, keys, self._secret, since=now - IDEMPOTENT_S)
         return {
@@ -152,22 +116,24 @@ class Appender:
 
         They come before all events of the group, which nobody can tell: all were sent at once.
         """
+        changed: set[int] = set()
         any_joins = False
         for job in group:
             if job.alias and job.alias != job.visitor and job not in refused:
-                visitor, alias = found.known.get(job.visitor), found.known.get(job.alias)
-                if any_joins or not visitor or not alias or visitor.visitor_id != alias.visitor_id:
-                    any_joins = True
+                known = [found.known.get(key) for key in (job.visitor, job.alias)]
+                ids = {each.visitor_id for each in known if each}
+                # One who changed is not as found any more: `join` looks itself.
+                if len(ids) > 1 or None in known or ids & changed:
                     join(
-                        self._connection,
-                        job.visitor,
-                        job.alias,
+                        *(self._connection, job.visitor, job.alias),
                         pseudonyms=self._pseudonyms,
                         now=now,
                     )
+                    changed |= ids
+                    any_joins = True
         return any_joins
 
-    def _new(self, sent: Sequence[_Sent], found: Found, refused: Collection[int]) -> list[bool]:
+    def _new(self, sent: Sequence[Sent], found: Found, refused: Collection[int]) -> list[bool]:
         """Returns of each event whether it is new."""
         known = found.known
         asked = [
@@ -188,52 +154,7 @@ class Appender:
             new.append(is_new)
         return new
 
-    def _rows(
-        self,
-        sent: Sequence[_Sent],
-        found: Found,
-        new: Sequence[bool],
-        refused: Collection[int],
-        now: float,
-    ) -> tuple[_Rows, Mapping[str, Known]]:
-        """Returns what the group adds, and by each key whom it means and up to which version."""
-        rows = _Rows()
-        visitors = {each.visitor_id: each for each in found.known.values()}
-        whose = {key: each.visitor_id for key, each in found.known.items()}
-        shoppers: dict[str, str] = {}
-        for each in sent:
-            if each.number in refused:
-                continue
-            key = each.job.visitor
-            if key not in whose:
-                whose[key] = found.newest_visitor + len(rows.names) + 1
-                visitors[whose[key]] = Known(whose[key], 0, now, 0, key)
-                rows.names.append((key, whose[key]))
-            visitor = replace(
-                visitors[whose[key]],
-                version=found.version + 1 + each.number,
-                untrimmed=visitors[whose[key]].untrimmed + 1,
-            )
-            if visitor.untrimmed >= TRIM_EVERY:
-                visitor = replace(visitor, untrimmed=0)
-                rows.to_trim.add(visitor.visitor_id)
-            visitors[visitor.visitor_id] = visitor
-            rows.visitors[visitor.visitor_id] = (
-                visitor.visitor_id,
-                visitor.version,
-                now,
-                visitor.untrimmed,
-            )
-            if new[each.number]:
-                if visitor.key not in shoppers:
-                    shoppers[visitor.key] = self._pseudonym(visitor.key)
-                _add_rows(rows, each.tracked, visitor, now, shoppers[visitor.key])
-        return rows, {key: visitors[visitor_id] for key, visitor_id in whose.items()}
-
-    def _pseudonym(self, key: str) -> str:
-        return "" if self._pseudonyms is None else self._pseudonyms.pseudonym(key)
-
-    def _add(self, rows: _Rows, now: float) -> None:
+    def _add(self, rows: Rows, now: float) -> None:
         connection = self._connection
         execute_for(connection, HEAR_OF, list(rows.visitors.values()))
         execute_for(connection, NAME, rows.names)
@@ -254,7 +175,7 @@ class Appender:
             limits = {"visitor": visitor_id, "kept": kept, "received_before": received_before}
             self._connection.execute(statement, limits)
 
-    def _note(self, found: Found, rows: _Rows, sent: int) -> None:
+    def _note(self, found: Found, rows: Rows, sent: int) -> None:
         """Keeps count."""
         added, waiting = len(rows.names), 0 if self._pseudonyms is None else len(rows.records)
         self._connection.execute(
@@ -281,74 +202,9 @@ class Appender:
         return Appended([new[number] for number in numbers], str(position))
 
 
-def _numbered(group: Sequence[Append]) -> Iterator[_Sent]:
-    number = 0
-    for job in group:
-        for tracked in job.events:
-            yield _Sent(number, job, tracked)
-            number += 1
-
-
-def _by_job(group: Sequence[Append]) -> Iterator[tuple[Append, range]]:
-    start = 0
-    for job in group:
-        yield job, range(start, start + len(job.events))
-        start += len(job.events)
-
-
-def _without_any(sent: Iterable[_Sent], refused: Collection[int]) -> set[Append]:
+def _without_any(sent: Iterable[Sent], refused: Collection[int]) -> set[Append]:
     """Returns the appends of which every event is refused."""
     if not refused:
         return set()
     some = {each.job for each in sent if each.number not in refused}
     return {each.job for each in sent} - some
-
-
-def _add_rows(rows: _Rows, tracked: TrackedEvent, visitor: Known, now: float, shopper: str) -> None:
-    """Adds the rows of a new event; `shopper` is empty where there is no event log."""
-    event = tracked.event
-    visitor_id, sequence = visitor.visitor_id, visitor.version
-    if event.event_type != IMPRESSION:
-        rows.events.append(
-            (
-                visitor_id,
-                event.event_time,
-                sequence,
-                tracked.event_id,
-                now,
-                event.event_type,
-                event.product_id,
-                event.category,
-                event.search_query,
-                event.quantity,
-                tracked.attribution_token,
-            )
-        )
-    elif tracked.event_id:
-        rows.impressions.append((visitor_id, sequence, tracked.event_id, now))
-    if shopper:
-        rows.records.append(
-            (
-                sequence,
-                now,
-                shopper,
-                event.event_type,
-                event.event_time,
-                tracked.event_id,
-                event.product_id,
-                event.category,
-                event.search_query,
-                event.quantity,
-                tracked.attribution_token,
-                _listed(tracked.experiment_ids),
-                _listed(tracked.shown_product_ids),
-            )
-        )
-    elif event.product_id:
-        nothing = ("", "", 0, "", "", "")
-        counted = (event.event_type, event.event_time, "", event.product_id)
-        rows.records.append((sequence, now, "", *counted, *nothing))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return json.dumps(names, ensure_ascii=False) if names else ""
