@@ -28,8 +28,8 @@ from shopintent.trainer.publish import publish
 from shopintent.trainer.run import Run, RunError
 from shopintent.trainer.update import refresh
 from shopintent.trainer.update.config import UpdateConfig, UpdateError
-from shopintent.trainer.update.judge import NEWEST, OLD, changes
 from shopintent.trainer.update.refresh import Updated, update
+from shopintent.trainer.update.verdict import NEWEST, OLD, changes
 from support.seasons import FIRST, Seasons, make_seasons
 from support.trained import Trained
 

@@ -27,9 +27,10 @@ from shopintent.trainer.run import Run
 from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.train import train
 from shopintent.trainer.update.config import UpdateConfig
-from shopintent.trainer.update.judge import NEWEST, OLD, SERVING, judge
+from shopintent.trainer.update.judge import judge
 from shopintent.trainer.update.refresh import Updated, update
 from shopintent.trainer.update.split import UpdateSplit
+from shopintent.trainer.update.verdict import NEWEST, OLD, SERVING
 
 ANEW = "trained-anew"
 RELEASE = "season-1"

@@ -13,8 +13,8 @@ from shopintent.trainer.console import console, explained, progress_bars
 from shopintent.trainer.update.config import UpdateConfig, UpdateError
 
 if TYPE_CHECKING:
-    from shopintent.trainer.update.judge import Change
     from shopintent.trainer.update.refresh import Updated
+    from shopintent.trainer.update.verdict import Change
 
 DEFAULT = UpdateConfig()
 
@@ -113,7 +113,7 @@ def update(
 
 def summary(updated: Updated) -> Table:
     """Returns what became better and worse, on old requests and on the newest."""
-    from shopintent.trainer.update.judge import NEWEST, OLD, changes
+    from shopintent.trainer.update.verdict import NEWEST, OLD, changes
 
     table = Table(title=f"update of release {updated.serving.release_id}", title_justify="left")
     for name in ("", "requests", "serving", "updated", "better by", "95 % of the difference"):

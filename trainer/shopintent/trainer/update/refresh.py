@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,7 @@ from shopintent.trainer.checkpoint import Checkpoint
 from shopintent.trainer.config import TrainConfig
 from shopintent.trainer.data.prepared import Dataset
 from shopintent.trainer.data.progress import Progress
-from shopintent.trainer.evaluation import bootstrap
 from shopintent.trainer.evaluation.comparison import OURS
-from shopintent.trainer.evaluation.evaluate import moment
-from shopintent.trainer.evaluation.next_product import TIE_ORDER
 from shopintent.trainer.evaluation.report import write_report
 from shopintent.trainer.evaluation.sections import Report
 from shopintent.trainer.fit_network import batches_of, known_tokens
@@ -31,12 +28,14 @@ from shopintent.trainer.text import TextEncoder
 from shopintent.trainer.train import fitted_heads
 from shopintent.trainer.training_data import Catalog, load_catalog, load_inputs
 from shopintent.trainer.training_log import TrainingLog
-from shopintent.trainer.update.config import UpdateConfig
+from shopintent.trainer.update.config import UpdateConfig, UpdateError
 from shopintent.trainer.update.grow import grown_network, grown_tokenizer
-from shopintent.trainer.update.judge import SERVING, forgotten, judge, table_values
+from shopintent.trainer.update.judge import judge
 from shopintent.trainer.update.merge import merge
+from shopintent.trainer.update.report import report_of
 from shopintent.trainer.update.serving import Serving, open_serving
 from shopintent.trainer.update.split import UpdateSplit, split_update, without_old_slice
+from shopintent.trainer.update.verdict import NEWEST, OLD, SERVING, changes, forgotten
 
 DATASET, REPORT = "dataset", "update"
 """Of an update's folder: the merged dataset, and what it was judged by."""
@@ -87,6 +86,7 @@ def update(
     published = [each.product_id for each in serving.products]
     runs = {OURS: run, SERVING: serving.run}
     rows = judge(runs, merged.dataset, split, published, encoder, on_progress)
+    check_judged(rows)
     refusals = forgotten(rows, config.max_old_loss)
     told = {"replayed_shoppers": n_replayed, "processor_seconds": seconds, "refused": refusals}
     report = report_of(run, serving, merged.dataset, split, config, rows, told)
@@ -95,6 +95,15 @@ def update(
         run.save()
     checkpoint.remove()
     return Updated(run, serving, merged.dataset, split, report, merged.unknown_types, refusals)
+
+
+def check_judged(rows: list[MetricRow]) -> None:
+    """Raises UpdateError where a slice holds nothing that can be judged: no news is not good."""
+    for name in (OLD, NEWEST):
+        if not any(change.row.metric == "ndcg" for change in changes(rows, name)):
+            raise UpdateError(
+                f"no visit of the {name} slice has a next product to judge by: give more of the log"
+            )
 
 
 def refreshed(
@@ -226,46 +235,3 @@ def sampler_of(
         n_negatives=config.n_negatives,
         full_softmax_up_to=config.full_softmax_up_to,
     )
-
-
-def report_of(
-    run: Run,
-    serving: Serving,
-    dataset: Dataset,
-    split: UpdateSplit,
-    config: UpdateConfig,
-    rows: list[MetricRow],
-    told: dict[str, object],
-) -> Report:
-    """Returns what the update's report.html and metrics.json say."""
-    known, grown = serving.run.tokenizer, run.tokenizer
-    return Report(
-        title=f"Update of release {serving.release_id}",
-        summary=f"The old slice are visits from {moment(split.old_cut)} on that the release was "
-        f"published without having seen; the newest slice are those from {moment(split.cut_time)} "
-        f'on. "{OURS}" is the update, "{SERVING}" the release; both answered the same requests.',
-        protocol={
-            "data": dataset.info.mapping,
-            "shoppers": dataset.info.n_shoppers,
-            "products": dataset.info.n_products,
-            "events": dataset.info.n_events,
-            "parent": serving.release_id,
-            "split": "by time, unix seconds: learned up to old_cut, old slice up to new_from, "
-            "new events up to validate_from, early stopping up to cut_time, newest slice",
-            "old_cut": split.old_cut,
-            "new_from": split.new_from,
-            "validate_from": split.validate_from,
-            "cut_time": split.cut_time,
-            "new_products": len(grown.products.words) - len(known.products.words),
-            "new_categories": len(grown.categories.words) - len(known.categories.words),
-            "new_brands": len(grown.brands.words) - len(known.brands.words),
-            "config": asdict(config),
-            "judged": table_values(rows),
-            "ties": TIE_ORDER,
-            "intervals": bootstrap.describe(),
-            **told,
-        },
-        rows=rows,
-        history=run.info.history,
-        best_epoch=run.info.best_epoch,
-    )  # fmt: skip

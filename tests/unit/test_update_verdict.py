@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shopintent.artifacts.metrics import MetricRow
-from shopintent.trainer.update.judge import NEWEST, OLD, changes, forgotten
+from shopintent.trainer.update.verdict import NEWEST, OLD, changes, forgotten
 
 MARGIN = 0.02
 
