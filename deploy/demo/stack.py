@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -74,11 +75,13 @@ def server(
     server_options: Sequence[str] = (),
     start_timeout_s: float = START_TIMEOUT_S,
     model_control_key: str = "",
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[Process, str]]:
     """Runs the server of the current release until the block ends; yields it and its address.
 
     It answers already. A large collection is indexed at the first start: give it time. With the key
-    of Triton it loads the models of releases that are to take traffic.
+    of Triton it loads the models of releases that are to take traffic. `secrets` are the options
+    that are no arguments, as environment variables.
     """
     options = [
         f"--releases={releases.path}",
@@ -90,7 +93,7 @@ def server(
         "shopintent-server",
         [str(SERVER), "serve", *options, f"--ready-file={fresh(logs / 'server.json')}"],
         logs / "server.log",
-        secrets={"SHOPINTENT_TRITON_MODEL_CONTROL_KEY": model_control_key},
+        secrets={"SHOPINTENT_TRITON_MODEL_CONTROL_KEY": model_control_key, **secrets},
     ) as process:
         process.wait_until((logs / "server.json").exists, timeout_s=start_timeout_s)
         address = json.loads((logs / "server.json").read_text(encoding="utf-8"))["address"]

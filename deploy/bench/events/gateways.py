@@ -61,12 +61,18 @@ def serving_each(
     """Runs the servers of each store, with state of their own in the folder, empty at first."""
     with ExitStack() as running_now:
 
-        def start(name: str, *more: str) -> str:
+        def start(name: str, *more: str, redis_url: str = "") -> str:
             say(f"starting a server: {name}")
             own = _fresh(folder / name)
             kept = [f"--state-path={own / 'state'}", f"--index-path={own / 'index'}"]
             _, address = running_now.enter_context(
-                server(releases, triton_address, own, server_options=[*kept, *more, *options])
+                server(
+                    releases,
+                    triton_address,
+                    own,
+                    server_options=[*kept, *more, *options],
+                    secrets={"SHOPINTENT_REDIS_URL": redis_url},
+                )
             )
             return address
 
@@ -83,11 +89,12 @@ def serving_each(
                 url = running_now.enter_context(redis(folder / "redis-server"))
                 both = (
                     "--sessions=redis",
-                    f"--redis-url={url}",
                     f"--event-log={_fresh(folder / 'redis-event-log')}",
                     f"--pseudonym-keys={_fresh(folder / 'redis-keys') / 'pseudonym-keys.json'}",
                 )
-                loaded, other = start("redis-a", *both), start("redis-b", *both)
+                loaded, other = (
+                    start(name, *both, redis_url=url) for name in ("redis-a", "redis-b")
+                )
                 found[store] = Gateways(store, loaded, (loaded, other))
         yield found
 
