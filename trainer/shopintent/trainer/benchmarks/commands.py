@@ -116,11 +116,11 @@ def update_benchmark(
     out: Out = None,
     seed: FirstSeed = DEFAULT.seed,
     shoppers: Annotated[int, typer.Option(min=100, help="Of the simulated shop.")] = 1_200,
-    max_minutes: MaxMinutes = 2.0,
+    max_minutes: MaxMinutes = DEFAULT.max_minutes,
 ) -> None:
     """A release, its update by a new season, and training anew on everything, judged alike.
 
-    The shop is simulated: the figures compare the three, and say nothing of real shoppers.
+    The shop is simulated: the figures compare them, and say nothing of real shoppers.
     """
     from shopintent.trainer.benchmarks.update import UpdateBenchmark, run_update, table
 
@@ -135,6 +135,7 @@ def update_benchmark(
     with progress_bars() as progress:
         result = run_update(folder, config, progress)
     show(folder, result.report)
+    (folder / "update.md").write_text(table(result) + "\n", encoding="utf-8")
     console.print(Markdown(table(result)))
 
 

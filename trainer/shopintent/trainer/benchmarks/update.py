@@ -1,7 +1,8 @@
 """An update beside the release it goes on from and beside training anew on everything.
 
 A simulated shop has two seasons: a release learns the first, then the second brings new products,
-categories and tastes. All three are judged on the same requests, of before and of now.
+categories and tastes. All are judged on the same requests, of before and of now; an update without
+replay tells what replay is for.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from shopintent.trainer.update.refresh import Updated, update
 from shopintent.trainer.update.split import UpdateSplit
 from shopintent.trainer.update.verdict import NEWEST, OLD, SERVING
 
-ANEW = "trained-anew"
+ANEW, NO_REPLAY = "trained-anew", "no-replay"
 RELEASE = "season-1"
 
 
@@ -58,7 +59,7 @@ class UpdateResult:
 
 
 def run_update(folder: Path, config: UpdateBenchmark, on_progress: Progress) -> UpdateResult:
-    """Simulates, trains, publishes, updates, trains anew, and judges all three alike."""
+    """Simulates, trains, publishes, updates, trains anew, and judges all alike."""
     seasons = [
         season(folder, replace(config.shop, season=number), on_progress) for number in (1, 2)
     ]
@@ -69,16 +70,25 @@ def run_update(folder: Path, config: UpdateBenchmark, on_progress: Progress) -> 
     shutil.rmtree(folder / "releases", ignore_errors=True)
     root = ReleasesRoot(folder / "releases")
     publish(first, seasons[0], root, RELEASE, on_progress)
-    updated = update(
-        str(root.path), seasons[1], seasons[0], config.update, folder / "update", on_progress,
-        restart=True,
-    )  # fmt: skip
-    seconds[OURS] = float(updated.report.protocol["processor_seconds"])
+    settings = {OURS: config.update, NO_REPLAY: replace(config.update, replay_ratio=0.0)}
+    updates = {
+        name: update(
+            str(root.path), seasons[1], seasons[0], each, folder / name, on_progress, restart=True
+        )
+        for name, each in settings.items()
+    }
+    for name, each in updates.items():
+        seconds[name] = float(each.report.protocol["processor_seconds"])
+    updated = updates[OURS]
     started = time.process_time()
     anew = trained_anew(folder, updated, config, on_progress)
     seconds[ANEW] = time.process_time() - started
     rows = judge(
-        {OURS: updated.run, SERVING: updated.serving.run, ANEW: anew},
+        {
+            **{name: each.run for name, each in updates.items()},
+            SERVING: updated.serving.run,
+            ANEW: anew,
+        },
         updated.dataset,
         updated.split,
         [each.product_id for each in updated.serving.products],
@@ -119,7 +129,12 @@ def without_old_slice(dataset: Dataset, split: UpdateSplit, folder: Path) -> Dat
 def table(result: UpdateResult) -> str:
     """Returns the result as a Markdown table."""
     rows, seconds = result.report.rows, result.seconds
-    names = {SERVING: "serving release", OURS: "updated", ANEW: "trained anew on all"}
+    names = {
+        SERVING: "serving release",
+        OURS: "updated",
+        NO_REPLAY: "updated without replay",
+        ANEW: "trained anew on all",
+    }
     lines = [
         "| model | NDCG@10 old | NDCG@10 newest | HR@10 old | HR@10 newest | "
         "PR-AUC visit old | PR-AUC visit newest | processor seconds |",
