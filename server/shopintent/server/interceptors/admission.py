@@ -158,7 +158,7 @@ def refusing(method: str, metrics: Metrics, admission: Admission) -> Handler:
     status: Any = rpc_status.to_status(to_status(Overloaded()))
     name = method.removeprefix("/")
 
-    async def refuse(_: Any, context: Context) -> bytes:
+    async def refuse(_: Any, context: Context) -> None:
         metrics.call_started(name)
         admission.refused()
         # Set and not aborted with: an exception on its way out costs more than all of this.
@@ -166,7 +166,7 @@ def refusing(method: str, metrics: Metrics, admission: Admission) -> Handler:
         context.set_details(status.details)
         context.set_trailing_metadata((*context.trailing_metadata(), *status.trailing_metadata))
         metrics.call_ended(name, REFUSED, 0.0)
-        return b""
 
-    # As one that takes a stream it is called before the request is read, which saves a turn.
-    return grpc.stream_unary_rpc_method_handler(identified(refuse))
+    # As one that takes a stream it is called before the request is read, which saves a turn; and
+    # one that answers a stream may end without a message, so that nothing but the status is sent.
+    return grpc.stream_stream_rpc_method_handler(identified(refuse))
