@@ -15,7 +15,7 @@ from shopintent.behavior import Event
 from shopintent.server.errors import StateUnavailable
 from shopintent.server.sessions import EMPTY_HISTORY, BehaviorBehind, TrackedEvent
 from shopintent.server.sessions.limits import IDS_PER_EVENT
-from shopintent.server.sessions.redis import RedisSessions
+from shopintent.server.sessions.redis import RedisSessions, link
 from shopintent.server.sessions.redis.link import RedisLink
 from support.redis_server import emptied_redis, redis_server, shared_redis
 from support.session_suite import KEYRING, append, seen, view
@@ -124,6 +124,15 @@ async def test_many_calls_at_once_go_over_few_connections(
         *(append(stores[0], f"v{number}", [view("a", 1)]) for number in range(500))
     )
     assert len(client.client_list()) < 40
+
+
+async def test_no_call_is_left_waiting_when_a_group_ends(
+    stores: list[RedisSessions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "MAX_GROUPS", 1)
+
+    for number in range(20):
+        await stores[0].append("v", [view("a", number)], timeout_s=5)
 
 
 async def test_scripts_are_sent_again_when_redis_forgot_them(

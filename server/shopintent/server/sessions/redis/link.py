@@ -27,7 +27,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shopintent.server.errors import Overloaded, StateUnavailable
 from shopintent.server.sessions.redis.scripts import read_scripts
 
-MAX_GROUPS = 8
+MAX_GROUPS = 4
 """Groups under way at once, each over a connection."""
 GROUP_SIZE = 64
 MAX_WAITING = 4_000
@@ -69,6 +69,8 @@ class RedisLink:
         self._scripts = read_scripts()
         self._waiting: deque[_Call] = deque()
         self._groups: set[asyncio.Task[None]] = set()
+        self._sending = 0
+        """How many of them look for more calls."""
         self.losses = 0
         """How often Redis could not be reached: it may be another one since."""
 
@@ -153,7 +155,8 @@ class RedisLink:
         encoded = (each.encode() if isinstance(each, str) else each for each in rest)
         call = _Call((name, *encoded), asyncio.get_running_loop().create_future(), replicated)
         self._waiting.append(call)
-        if len(self._groups) < MAX_GROUPS:
+        if self._sending < MAX_GROUPS:
+            self._sending += 1
             group = asyncio.create_task(self._send_groups())
             self._groups.add(group)
             group.add_done_callback(self._groups.discard)
@@ -175,6 +178,8 @@ class RedisLink:
                 self.losses += 1
             for call, answer in zip(group, answers, strict=True):
                 _hand_out(call, answer)
+        # Before anybody else can add a call that nobody would send.
+        self._sending -= 1
 
     def _next_group(self) -> list[_Call]:
         group: list[_Call] = []
