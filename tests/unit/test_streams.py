@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from typing import Any
 import grpc
 import pytest
 
+from shopintent.client import AsyncShopIntentClient
+from shopintent.client import events as client_events
 from shopintent.server.errors import StateUnavailable
 from shopintent.server.logs import JsonFormatter
 from shopintent.server.metrics import CALLS, IN_FLIGHT, STREAM_REQUEST
@@ -446,6 +449,44 @@ async def test_a_client_that_vanishes_between_two_requests_frees_everything(
         return served.app._streams.n_open == 0 and not served.app._streams._reading
 
     await eventually(is_free)
+
+
+async def test_whatever_fails_before_or_after_it_is_recorded_each_event_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client resumes, and the server knows what it has seen."""
+    outside, address = make_outside(tmp_path), f"unix:{tmp_path}/server"
+    append, rng = outside.sessions.append, random.Random(3)
+
+    async def unreliable(*arguments: Any, **options: Any) -> Any:
+        if rng.random() < 0.2:
+            raise StateUnavailable("sessions", "nothing was written")
+        appended = await append(*arguments, **options)
+        if rng.random() < 0.2:
+            raise StateUnavailable("sessions", "it was written")
+        return appended
+
+    outside.sessions.append = unreliable  # type: ignore[method-assign]
+    monkeypatch.setattr(StateUnavailable, "retry_after_s", 0.001)
+    async with (
+        serving(outside, listen=address),
+        AsyncShopIntentClient(address, insecure=True) as client,
+        client.stream_intents("anna", timeout_s=30) as visit,
+    ):
+        for n in range(60):
+            await visit.send([client_events.view_product(f"n-{n}")])
+        history = await outside.sessions.recent("visitor:anna")
+    assert [event.product_id for event in history.events] == [f"n-{n}" for n in range(60)]
+
+
+async def test_a_client_that_is_closed_before_its_streams_is_no_trouble(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/server"
+    async with serving(make_outside(tmp_path), listen=address):
+        client = AsyncShopIntentClient(address, insecure=True)
+        visit = client.stream_intents("anna")
+        await visit.send([client_events.view_product("p8")])
+        await client.close()
+        await visit.close()
 
 
 async def test_idle_streams_keep_nobody_from_being_answered(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from shopintent.client import ShopIntentClient, events
 with ShopIntentClient("localhost:50051", insecure=True) as client:
     client.track_events("visitor-1", [events.view_product("product-1")])
     answer = client.predict_intent("visitor-1")
+    with client.stream_intents("visitor-1") as visit:  # Both at once, in one call for a visit.
+        answer = visit.send([events.view_product("product-1")]).intent
 """
 
 from shopintent.client import events, money

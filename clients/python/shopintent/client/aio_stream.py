@@ -115,7 +115,7 @@ class AsyncIntentStream:
     async def close(self) -> None:
         """Ends the call."""
         call, self._call = self._call, None
-        if call is not None:
+        if call is not None and not call.done():
             with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
                 async with asyncio.timeout(FAREWELL_S):
                     await call.done_writing()
