@@ -3,15 +3,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from shopintent.artifacts import IndexedProduct
+from shopintent.artifacts import IndexedProduct, ReleaseFolder, write_products
 from shopintent.behavior import Product
 from shopintent.server.errors import IndexUnavailable
 from shopintent.server.index import ProductFilter
 from shopintent.server.popular import PopularNow
 from shopintent.server.popularity.counters import Popularity
+from shopintent.server.popularity.shelf import CATEGORY, read_shelf
 from shopintent.server.sessions import Counted
 from support import shop as shops
 from support.fake_index import FakeProductIndex
@@ -381,3 +384,19 @@ def test_trending_products_pass_the_filter_and_are_held(clock: Clock) -> None:
     assert found == ["b", "a"]
     assert [each.product_id for each in popular.trending(1, EVERYTHING)] == ["b"]
     assert [each.product_id for each in popular.trending(10, under("A"))] == ["a"]
+
+
+def test_counts_of_the_release_belong_to_its_first_products_however_few_are_held(
+    clock: Clock, tmp_path: Path
+) -> None:
+    shop = [*category("Crowd", 8, "crowd"), *category("Niche", 2, "niche")]
+    content = np.zeros((10, 6), dtype=np.int32)
+    content[8:, CATEGORY] = 1
+    folder = ReleaseFolder(tmp_path)
+    write_products(folder, shop, shops.unit_vectors(10), content)
+    shelf = read_shelf(folder, overall=2, total=4)
+    assert [each.product_id for each in shelf] == ["crowd0", "crowd1", "niche0", "niche1"]
+    manifest = replace(shops.manifest(10), popularity=tuple(float(10 - row) for row in range(10)))
+    popular = PopularNow.from_release(manifest, shelf, Popularity(capacity=2, clock=clock))
+    counted = [count > 0 for _, count in popular.top(4, EVERYTHING)]
+    assert counted == [True, True, False, False]

@@ -10,8 +10,6 @@ from functools import cached_property
 from heapq import merge
 from itertools import chain, groupby, islice
 
-import numpy as np
-
 from shopintent.artifacts import Manifest
 from shopintent.behavior import Product
 from shopintent.server.filters import matches
@@ -19,6 +17,8 @@ from shopintent.server.index import ProductFilter, ProductIndex
 from shopintent.server.popularity.counters import NOTHING, RANKED_EVERY_S, Popularity
 from shopintent.server.popularity.shelves import Shelves
 
+RANKED = 5
+"""Products of all categories together that are put in order for each that the counters hold so."""
 WEEK_S = 7 * 24 * 60 * 60
 REFRESH_BATCH = 100
 """Products read from the index at once: about 1 ms of the embedded engine."""
@@ -46,14 +46,14 @@ class PopularNow:
         ids = [product.product_id for product in products]
         self._seeded = {key: count for key, count in zip(ids, counts, strict=False) if count > 0}
         """The counts that the release came with."""
-        self._shelf = {key: place for place, key in enumerate(ids)}
+        self._release_order = {key: place for place, key in enumerate(ids)}
         """The order of the release, of all that it came with."""
         self._shelves = Shelves()
         for product in products:
             self._shelves.put(product)
         self._missing: set[str] = set()
         """What is counted, and not in the catalog as far as is known."""
-        self._ranking = _Ranking({}, self._shelf)
+        self._ranking = _Ranking([], {}, 0.0, 0.0)
         self._ranked_at = -math.inf
         self._turn = 0
         self._written: set[str] = set()
@@ -63,11 +63,14 @@ class PopularNow:
     def from_release(
         cls, manifest: Manifest, products: Sequence[Product], popularity: Popularity | None = None
     ) -> PopularNow:
-        """Views the counters with the popularity of a release, of whose products these are held."""
+        """Views the counters with the popularity of a release, of whose products these are held.
+
+        They begin with its first ones: as many as the counters hold of all categories together.
+        """
         popularity = popularity or Popularity()
         # A steady stream of n events a week keeps a fading count at n * half-life / (ln 2 * week).
         steady = popularity.popular.half_life_s / (math.log(2) * WEEK_S)
-        counts = [events * steady for events in manifest.popularity]
+        counts = [events * steady for events in manifest.popularity[: popularity.capacity]]
         return cls(products, counts, popularity)
 
     def top(self, limit: int, product_filter: ProductFilter) -> list[tuple[Product, float]]:
@@ -91,7 +94,10 @@ class PopularNow:
         return product.categories[0] if product is not None and product.categories else ""
 
     def percentile(self, product_id: str) -> float:
-        """Returns 1 for the most popular product, falling evenly to 0 for one without a count."""
+        """Returns 1 for the most popular product, falling evenly to 0 for one without a count.
+
+        Of very many only the first `5 * capacity` of the counters have more than 0.
+        """
         return self._ranked().percentiles.get(product_id, 0.0)
 
     def update(self, products: Iterable[Product]) -> None:
@@ -128,7 +134,7 @@ class PopularNow:
     def _due(self) -> list[str]:
         """Returns the ids to look up: the others in about equal shares over several calls."""
         capacity, held, missing = self.popularity.capacity, self._shelves.products, self._missing
-        first = list(islice(self._ranked().ordered(), capacity))
+        first = list(islice(chain(self._ranked().order, self._release_order), capacity))
         counted = self.popularity.popular.values
         unread = (key for key in counted if key not in held and key not in missing)
         others = [*held, *missing]
@@ -153,22 +159,41 @@ class PopularNow:
         return product_id in self.popularity.popular.values
 
     def _is_known(self, product_id: str) -> bool:
-        return product_id in self._shelf or self._is_counted(product_id)
+        return product_id in self._release_order or self._is_counted(product_id)
 
     def _drop(self, product_id: str) -> None:
         self._shelves.drop(product_id)
         self._seeded.pop(product_id, None)
-        self._shelf.pop(product_id, None)
+        self._release_order.pop(product_id, None)
         self._missing.add(product_id)
 
     def _candidates(self, categories: Sequence[str]) -> Iterator[Product]:
         """Yields what is held of any of the categories, or of all, most popular first."""
         ranking, products = self._ranked(), self._shelves.products
         if not categories:
-            return (products[key] for key in ranking.ordered() if key in products)
-        lists = [ranking.under(path, self._shelves) for path in categories]
-        ids = lists[0] if len(lists) == 1 else merge(*lists, key=ranking.place)
-        return (products[key] for key, _ in groupby(ids) if key in products)
+            rest = (key for key in self._release_order if key not in ranking.counts)
+            ids: Iterable[str] = chain(ranking.order, rest)
+        elif len(categories) == 1:
+            ids = self._under(categories[0])
+        else:
+            merged = merge(*map(self._under, categories), key=self._place)
+            ids = (key for key, _ in groupby(merged))
+        return (products[key] for key in ids if key in products)
+
+    def _under(self, path: str) -> list[str]:
+        """Returns the ids of what stands under a category path, most popular first."""
+        held = self._ranking.under.get(path)
+        if held is None and path in self._shelves.categories:
+            held = sorted(self._shelves.categories[path], key=self._place)
+            self._ranking.under[path] = held
+        return held or []
+
+    def _place(self, product_id: str) -> tuple[float, float]:
+        """Returns what orders products: their counts, and where these are equal the release."""
+        live = self.popularity.popular.values.get(product_id, 0.0) * self._ranking.fade
+        count = live if live > NOTHING else 0.0
+        count += self._seeded.get(product_id, 0.0) * self._ranking.seeded_fade
+        return -count, self._release_order.get(product_id, math.inf)
 
     def _ranked(self) -> _Ranking:
         now = self.popularity.clock()
@@ -177,55 +202,38 @@ class PopularNow:
         return self._ranking
 
     def _rank(self, now: float) -> _Ranking:
-        """Orders everything that has a count."""
+        """Orders the most popular products of all categories together."""
         live = self.popularity.popular
         age = (now - self.popularity.started_at) / live.half_life_s
-        faded = max(math.exp2(-age), FAINTEST)
-        counts = {key: faded * count for key, count in self._seeded.items()}
-        for key, count in zip(live.values, live.counts(now).tolist(), strict=True):
-            if count > NOTHING and key not in self._missing:
-                counts[key] = counts.get(key, 0.0) + count
-        ids = list(counts)
-        values = np.fromiter(counts.values(), float, len(counts))
-        order = np.argsort(-values, kind="stable")
-        ordered = zip((ids[row] for row in order.tolist()), values[order].tolist(), strict=True)
-        return _Ranking(dict(ordered), self._shelf)
+        seeded_fade = max(math.exp2(-age), FAINTEST)
+        counts = dict(live.most(RANKED * self.popularity.capacity, now, above=NOTHING))
+        for key in self._missing.intersection(counts):
+            del counts[key]
+        for key, count in self._seeded.items():
+            counts[key] = counts.get(key, 0.0) + seeded_fade * count
+        order = sorted(counts, key=counts.__getitem__, reverse=True)
+        return _Ranking(order, counts, live.fade(now), seeded_fade)
 
 
 @dataclass(frozen=True)
 class _Ranking:
     """The order of products at one moment."""
 
+    order: list[str]
+    """The most popular of all, most popular first."""
     counts: dict[str, float]
-    """Of everything that has one, most popular first."""
-    shelf: dict[str, int]
-    """What follows, where it has no count, in this order."""
-    _under: dict[str, list[str]] = field(default_factory=dict)
+    fade: float
+    """Of what is counted live."""
+    seeded_fade: float
+    """Of the counts that the release came with."""
+    under: dict[str, list[str]] = field(default_factory=dict)
+    """By category path, as far as asked for, what stands under it in its order."""
 
     @cached_property
     def percentiles(self) -> dict[str, float]:
         """Of everything with a count, falling evenly from 1."""
-        n_counted = len(self.counts)
-        return {key: 1.0 - place / n_counted for place, key in enumerate(self.counts)}
-
-    def ordered(self) -> Iterator[str]:
-        """Yields every product, most popular first."""
-        counts = self.counts
-        return chain(counts, (key for key in self.shelf if key not in counts))
-
-    def place(self, product_id: str) -> float:
-        """Returns a number that orders products: below 0 those with a count."""
-        percentile = self.percentiles.get(product_id)
-        if percentile is not None:
-            return -percentile
-        return self.shelf.get(product_id, math.inf)
-
-    def under(self, path: str, shelves: Shelves) -> list[str]:
-        """Returns what stands under a category path, most popular first."""
-        held = self._under.get(path)
-        if held is None and path in shelves.categories:
-            held = self._under[path] = sorted(shelves.categories[path], key=self.place)
-        return held or []
+        n_counted = len(self.order)
+        return {key: 1.0 - place / n_counted for place, key in enumerate(self.order)}
 
 
 def _first(

@@ -32,17 +32,17 @@ def stand_in(
     """
     best = [product for product, _ in popular.top(limit, product_filter)]
     usual = chain(_familiar(popular, events, product_filter, limit), best)
-    rising = popular.trending(limit, product_filter)
-    fourth = ((iter(rising), Source.TRENDING), (iter(best), Source.POPULAR))
+    rising, rest = iter(popular.trending(limit, product_filter)), iter(best)
     page: dict[str, tuple[Product, Source]] = {}
     while len(page) < limit:
-        is_fourth = len(page) % TRENDING_EVERY == TRENDING_EVERY - 1
-        if is_fourth and any(_take(page, *each) for each in fourth):
-            continue
-        if not _take(page, usual, Source.POPULAR):
+        found = False
+        if len(page) % TRENDING_EVERY == TRENDING_EVERY - 1:
+            found = _take(page, rising, Source.TRENDING) or _take(page, rest, Source.POPULAR)
+        if not found and not _take(page, usual, Source.POPULAR):
             break
+    n_products = len(page)
     return [
-        RankedProduct(product, 1.0 - place / len(page), source)
+        RankedProduct(product, 1.0 - place / n_products, source)
         for place, (product, source) in enumerate(page.values())
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,15 @@ class FadingCounts:
         """Returns [N], the counts now of all products in `values`, in their order."""
         values = np.fromiter(self.values.values(), float, len(self.values))
         return np.maximum(values * self.fade(now), 0.0)
+
+    def most(self, limit: int, now: float, *, above: float) -> Iterator[tuple[str, float]]:
+        """Returns at most `limit` products with the highest counts now, and these; in any order."""
+        counts = self.counts(now)
+        rows = np.flatnonzero(counts > above)
+        if len(rows) > limit:
+            rows = np.argpartition(counts, -limit)[-limit:]
+        product_ids = list(self.values)
+        return zip((product_ids[row] for row in rows.tolist()), counts[rows].tolist(), strict=True)
 
     def keep(self, product_ids: Iterable[str]) -> None:
         """Forgets every other product."""
