@@ -279,7 +279,7 @@ def a_shelf(world: World) -> tuple[str, list[str]]:
     """Returns a small category, and its products in stock."""
     products = [each for each in world.dataset.products() if each.in_stock and each.categories]
     counts = Counter(each.categories[0] for each in products)
-    large_enough = [each for each in counts if counts[each] >= 2 * VIEWS]
+    large_enough = [each for each in counts if counts[each] > VIEWS]
     category = min(large_enough, key=lambda each: counts[each])
     shelf = [each.product_id for each in products if each.categories[0] == category]
     return category, shelf
