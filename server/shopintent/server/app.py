@@ -57,6 +57,7 @@ from shopintent.server.services.releases import ReleaseService
 from shopintent.server.services.visitors import VisitorService
 from shopintent.server.serving import ServingRelease
 from shopintent.server.sessions import RecordSource, SessionStore
+from shopintent.server.sessions.redis import RedisSessions
 from shopintent.server.stores import (
     logs_events,
     open_event_log,
@@ -239,6 +240,8 @@ async def serve(
         pseudonyms = open_pseudonyms(config)
         sessions = open_sessions(config, pseudonyms)
         stack.push_async_callback(sessions.close)
+        if isinstance(sessions, RedisSessions):
+            await sessions.check()
         log = open_event_log(config)
         eraser = VisitorEraser(sessions, pseudonyms, log)
         if log is not None and logs_events(config) and isinstance(sessions, RecordSource):
