@@ -9,16 +9,22 @@ import shutil
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from shopintent.server.errors import StateUnavailable
 from shopintent.server.sessions import BehaviorBehind
 from shopintent.server.sessions.redis import RedisSessions
+from shopintent.v1 import recommendation_service_pb2 as pb
+from shopintent.v1.event_service_pb2 import TrackEventsRequest
+from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent, Visitor
 from support.redis_server import RedisServer, redis_server
+from support.server import eventually, failure_of, make_outside, serving
 from support.session_suite import KEYRING, append, seen, view
 
 KILLS = 50 if os.environ.get("SHOPINTENT_LONG_TESTS") else 6
@@ -122,6 +128,47 @@ async def test_a_redis_that_is_away_fails_calls_at_once_and_one_that_comes_back_
             each.product_id for each in (await store.recent("v", position=position)).events
         ] == ["a"]
         await store.close()
+
+
+async def test_a_server_recommends_without_behavior_while_redis_is_away(tmp_path: Path) -> None:
+    visitor = Visitor(visitor_id="v")
+    track = TrackEventsRequest(
+        visitor=visitor,
+        events=[UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id="p0", event_id="e")],
+    )
+    with redis_server(tmp_path / "redis", "--appendfsync", "always") as server:
+        outside = replace(make_outside(tmp_path / "releases"), sessions=open_sessions(server))
+        async with serving(outside) as served:
+
+            async def recommended() -> tuple[bool, list[int]]:
+                answer = await served.recommendation.Recommend(
+                    pb.RecommendRequest(visitor=visitor), timeout=5
+                )
+                return len(answer.recommendations) > 0, list(answer.degraded_reasons)
+
+            await served.events.TrackEvents(track, timeout=5)
+            assert await recommended() == (True, [])
+            server.kill()
+            lost = [pb.DEGRADED_REASON_BEHAVIOR_UNAVAILABLE]
+            has_any, reasons = await recommended()
+            assert (has_any, set(lost) <= set(reasons)) == (True, True)
+            for call in (
+                served.events.TrackEvents(track, timeout=5),
+                served.recommendation.PredictIntent(
+                    pb.PredictIntentRequest(visitor=visitor), timeout=5
+                ),
+            ):
+                failure = await failure_of(call)
+                assert failure.code == grpc.StatusCode.UNAVAILABLE
+                assert failure.info.reason == "ERROR_REASON_STATE_UNAVAILABLE"
+            await asyncio.to_thread(server.start)
+
+            async def is_well() -> bool:
+                return await recommended() == (True, [])
+
+            await eventually(is_well)
+            assert (await served.events.TrackEvents(track, timeout=5)).recorded_count == 0
+        await outside.sessions.close()
 
 
 async def test_a_redis_that_hangs_keeps_nobody_longer_than_their_timeout(tmp_path: Path) -> None:
