@@ -226,13 +226,16 @@ class Config:
         60.0, _number(float, 0.01), "Seconds between refreshes of the popular products."
     )
     popular_products: int = _option(
-        1000, _number(int, 1), "Popular products held for when nothing personal can be shown."
+        1000,
+        _number(int, 1),
+        "Popular products of the whole shop that are held for when nothing personal can be shown; "
+        "those of its categories are up to ten times as many, and as many are counted.",
     )
     state_path: Path | None = _option(
         None,
         Path,
-        "The folder, on a disk of this machine, where the server keeps sessions and changes of the "
-        "catalog. Default: state in RELEASES.",
+        "The folder, on a disk of this machine, where the server keeps sessions, changes of the "
+        "catalog and what is popular. Default: state in RELEASES.",
     )
     sessions: str = _option(
         "sqlite",
