@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from shopintent.server.deadlines import Deadline
 from shopintent.server.hydrate import Degraded
 from shopintent.server.services import convert
 from shopintent.server.services.consistency_token import position_of
@@ -18,7 +19,7 @@ BEHAVIOR_UNAVAILABLE = frozenset({Degraded.BEHAVIOR_UNAVAILABLE})
 
 
 async def read_history(
-    sessions: SessionStore, visitor: str, token: str, *, timeout_s: float
+    sessions: SessionStore, visitor: str, token: str, deadline: Deadline
 ) -> tuple[History, frozenset[Degraded]]:
     """Returns what a visitor did and what is missing of it: up to a consistency token, if given.
 
@@ -26,6 +27,7 @@ async def read_history(
     """
     if not visitor:
         return EMPTY_HISTORY, NOTHING
+    timeout_s = deadline.share_s(SESSION_SHARE)
     if not token:
         return await sessions.recent(visitor, timeout_s=timeout_s), NOTHING
     try:

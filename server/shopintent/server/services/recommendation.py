@@ -22,12 +22,7 @@ from shopintent.server.services.intents import (
     predict_intent,
 )
 from shopintent.server.services.products import RecommendedProducts
-from shopintent.server.services.reading import (
-    BEHAVIOR_UNAVAILABLE,
-    SESSION_SHARE,
-    read_history,
-    with_recent,
-)
+from shopintent.server.services.reading import BEHAVIOR_UNAVAILABLE, read_history, with_recent
 from shopintent.server.services.recording import Recorder
 from shopintent.server.services.validation import check_predict_intent, check_recommend
 from shopintent.server.services.visits import Visit
@@ -66,10 +61,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         laps.ended("validate")
         visitor = convert.visitor_key(request.visitor)
         history, missing = await read_history(
-            self.sessions,
-            visitor,
-            request.consistency_token,
-            timeout_s=deadline.share_s(SESSION_SHARE),
+            self.sessions, visitor, request.consistency_token, deadline
         )
         if request.recent_events:
             history = with_recent(history, request.recent_events, now=now)
@@ -94,10 +86,7 @@ class RecommendationService(recommendation_service_pb2_grpc.RecommendationServic
         visitor = convert.visitor_key(request.visitor)
         try:
             history, missing = await read_history(
-                self.sessions,
-                visitor,
-                request.consistency_token,
-                timeout_s=deadline.share_s(SESSION_SHARE),
+                self.sessions, visitor, request.consistency_token, deadline
             )
         except StateUnavailable:
             history, missing = EMPTY_HISTORY, BEHAVIOR_UNAVAILABLE

@@ -11,7 +11,7 @@ from shopintent.server.hydrate import Degraded
 from shopintent.server.metrics import Metrics
 from shopintent.server.services import convert
 from shopintent.server.services.intents import intent_to_proto, predict_intent
-from shopintent.server.services.reading import SESSION_SHARE, read_history
+from shopintent.server.services.reading import read_history
 from shopintent.server.services.recording import Recorder
 from shopintent.server.services.validation import check_stream_intents
 from shopintent.server.traffic import Traffic
@@ -70,10 +70,7 @@ class Visit:
         """Adds the intent, or why there is none: the events are recorded all the same."""
         try:
             history, missing = await read_history(
-                self.recorder.sessions,
-                self.visitor,
-                token,
-                timeout_s=deadline.share_s(SESSION_SHARE),
+                self.recorder.sessions, self.visitor, token, deadline
             )
             release, intent = await predict_intent(self.traffic, self.visitor, history, deadline)
             missing |= intent.degraded
