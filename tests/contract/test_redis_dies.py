@@ -142,7 +142,10 @@ async def test_a_server_recommends_without_behavior_while_redis_is_away(tmp_path
         events=[UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id="p0", event_id="e")],
     )
     with redis_server(tmp_path / "redis", "--appendfsync", "always") as server:
-        outside = replace(make_outside(tmp_path / "releases"), sessions=open_sessions(server))
+        outside = replace(
+            make_outside(tmp_path / "releases"),
+            sessions=open_sessions(server),  # type: ignore[arg-type]
+        )
         async with serving(outside) as served:
 
             async def recommended() -> tuple[bool, list[int]]:

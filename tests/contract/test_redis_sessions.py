@@ -17,7 +17,8 @@ from shopintent.server.sessions import EMPTY_HISTORY, BehaviorBehind, TrackedEve
 from shopintent.server.sessions.limits import IDS_PER_EVENT
 from shopintent.server.sessions.redis import RedisSessions, link
 from shopintent.server.sessions.redis.link import RedisLink
-from support.redis_server import emptied_redis, redis_server, shared_redis
+from support.certificates import make_certificate
+from support.redis_server import emptied_redis, free_port, redis_server, shared_redis
 from support.session_suite import KEYRING, append, seen, view
 
 pytestmark = pytest.mark.events
@@ -354,6 +355,24 @@ async def test_a_password_is_needed_where_one_is_set_and_told_nobody(tmp_path: P
                     await append(store, "v", [view("a", 1)])
                 assert "wrong-word" not in str(failure.value)
             await store.close()
+
+
+async def test_tls_is_spoken_with_a_redis_that_is_who_it_says(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    port = free_port()
+    tls = [
+        *("--tls-port", str(port), "--tls-auth-clients", "no"),
+        *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+    ]
+    with redis_server(tmp_path / "redis", *tls):
+        url = f"rediss://127.0.0.1:{port}/0"
+        store = open_sessions(f"{url}?ssl_ca_certs={certificate}")
+        assert await append(store, "v", [view("a", 1)]) == [True]
+        await store.close()
+        store = open_sessions(url)
+        with pytest.raises(StateUnavailable, match="certificate"):
+            await append(store, "v", [view("a", 1)])
+        await store.close()
 
 
 async def test_an_event_is_not_acknowledged_before_its_replicas_have_it(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import event_service_pb2_grpc, recommendation_service_pb2_grpc
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent, Visitor
+from support.certificates import make_certificate
 from support.counting import count_of
 from support.server import (
     app_of,
@@ -131,20 +131,6 @@ def test_an_address_others_can_reach_needs_tls_or_an_explicit_insecure(listen: s
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:1", "[::1]:0", "unix:/tmp/s"])
 def test_loopback_needs_nothing(listen: str) -> None:
     check_listen(Config(listen=listen))
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Returns the files of a new self-signed certificate for localhost and its key."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    return certificate, key
 
 
 async def predict_over(channel: grpc.aio.Channel) -> pb.PredictIntentResponse:
