@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from shopintent.server.event_log.files import no_progress
 from shopintent.server.event_log.upkeep import keep_up
 from shopintent.server.keyring_file import FollowedKeyring, rotate
 from shopintent.server.sessions import TrackedEvent
+from shopintent.server.sessions.redis import RedisSessions
 from shopintent.server.sessions.sqlite import SqliteSessions
 from support.event_logs import KEPT_DAYS, NoCounts, bytes_of, read_log
+from support.redis_server import redis_server, skip_unless_installed
 
 pytestmark = pytest.mark.events
 
@@ -34,6 +36,8 @@ class Shop:
     """Stores in a folder whose clock can be put forward."""
 
     folder: Path
+    redis_url: str = ""
+    """Empty for sessions in SQLite."""
     now: float = 1_764_000_000.0
     n_events: int = 0
 
@@ -41,11 +45,21 @@ class Shop:
         self.keys = self.folder / "pseudonym-keys.json"
         self.pseudonyms = FollowedKeyring(self.keys, look_s=0.0)
         self.log = EventLog(self.folder / "event-log")
-        self.sessions = SqliteSessions.open(
-            self.folder / "sessions.sqlite", pseudonyms=self.pseudonyms, clock=lambda: self.now
-        )
+        self.sessions = self._open()
         self.eraser = VisitorEraser(
             self.sessions, self.pseudonyms, self.log, clock=lambda: self.now
+        )
+
+    def _open(self) -> SqliteSessions | RedisSessions:
+        if self.redis_url:
+            return RedisSessions.open(
+                self.redis_url,
+                survives_power_loss=False,
+                pseudonyms=self.pseudonyms,
+                clock=lambda: self.now,
+            )
+        return SqliteSessions.open(
+            self.folder / "sessions.sqlite", pseudonyms=self.pseudonyms, clock=lambda: self.now
         )
 
     async def track(self, visitor: str, *, alias: str = "") -> None:
@@ -69,11 +83,18 @@ class Shop:
             await drainer.close()
 
 
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = Shop(tmp_path)
-    yield shop
-    await shop.sessions.close()
+@pytest.fixture(params=["sqlite", "redis"])
+async def shop(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
+    with ExitStack() as stack:
+        url = ""
+        if request.param == "redis":
+            skip_unless_installed()
+            # Compressed, its files could not be searched byte by byte.
+            settings = ("--appendonly", "yes", "--rdbcompression", "no")
+            url = stack.enter_context(redis_server(tmp_path / "redis", *settings)).url
+        shop = Shop(tmp_path, url)
+        yield shop
+        await shop.sessions.close()
 
 
 async def test_what_is_tracked_is_logged_once_under_pseudonyms(shop: Shop) -> None:
@@ -107,7 +128,8 @@ async def test_nothing_of_a_deleted_shopper_is_left_in_any_byte(shop: Shop, name
         rotate(shop.keys)
         await shop.track(USER, alias=TABLET)
         await asyncio.sleep(0.1)
-        keep_up(shop.log.folder, KEPT_DAYS, shop.now, no_progress)
+        # In a thread: it waits for the drainer, which is of this one.
+        await asyncio.to_thread(keep_up, shop.log.folder, KEPT_DAYS, shop.now, no_progress)
         await shop.track(USER)
         await shop.track(OTHER)
         await asyncio.sleep(0.1)
