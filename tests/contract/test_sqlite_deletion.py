@@ -14,7 +14,7 @@ import pytest
 
 from shopintent.artifacts.event_log import IMPRESSION
 from shopintent.behavior import Event
-from shopintent.server.byte_search import count
+from shopintent.server import byte_search
 from shopintent.server.sessions import EMPTY_HISTORY, TrackedEvent
 from shopintent.server.sessions.sqlite import SqliteSessions
 from support.session_suite import KEYRING, append, seen, view
@@ -156,8 +156,20 @@ def test_texts_are_counted_in_files_but_not_within_longer_ones(tmp_path: Path) -
     (tmp_path / "a").write_bytes(b"user:4 user:42 xuser:4x \0user:4\xff")
     (tmp_path / "empty").touch()
     paths = [tmp_path / "a", tmp_path / "empty", tmp_path / "missing"]
-    assert count(paths, {"user:4": []}) == 4
-    assert count(paths, {"user:4": ["user:42"]}) == 3
-    assert count(paths, {"user:4": ["user:42", "xuser:4x"]}) == 2
-    assert count(paths, {"user:4": [], "user:42": []}) == 5
-    assert count(paths, {"absent": ["absent too"]}) == 0
+    assert byte_search.count(paths, {"user:4": []}) == 4
+    assert byte_search.count(paths, {"user:4": ["user:42"]}) == 3
+    assert byte_search.count(paths, {"user:4": ["user:42", "xuser:4x"]}) == 2
+    assert byte_search.count(paths, {"user:4": [], "user:42": []}) == 5
+    assert byte_search.count(paths, {"absent": ["absent too"]}) == 0
+
+
+def test_texts_are_counted_where_parts_of_a_file_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(byte_search, "PART_BYTES", 8)
+    content = b"..user:4..xuser:42x.user:4user:4" * 7
+    for shift in range(16):
+        (tmp_path / "a").write_bytes(b"." * shift + content)
+        paths = [tmp_path / "a"]
+        assert byte_search.count(paths, {"user:4": []}) == 28
+        assert byte_search.count(paths, {"user:4": ["xuser:42x"]}) == 21

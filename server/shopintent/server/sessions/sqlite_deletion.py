@@ -7,12 +7,11 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from shopintent.artifacts.event_log import IMPRESSION, LOGIN
 from shopintent.server.byte_search import count_in_child
 from shopintent.server.pseudonyms import Pseudonyms
 from shopintent.server.sessions import Deleted
 from shopintent.server.sessions.sqlite_forget import forget
-from shopintent.server.sessions.sqlite_rows import ROWS, read_json, with_rows
+from shopintent.server.sessions.sqlite_rows import ROWS, execute_for, read_json, with_rows
 from shopintent.server.sessions.sqlite_tombstones import bury
 from shopintent.server.state import Database
 
@@ -34,21 +33,22 @@ SELECT (SELECT version FROM store) + row_number() OVER (ORDER BY sequence), -1, 
     event_type, event_time, '', product_id, '', '', 0, '', '', '', ''
 FROM event WHERE visitor = :visitor AND product_id <> ''
 """
-LOGINS = f"""
-SELECT json_group_array(json_array(alias, sequence)) FROM record
-WHERE event_type = '{LOGIN}' AND shopper IN {ROWS}
+OF_NAMES = f"""
+WITH names AS (SELECT column1 FROM {ROWS})
+SELECT json_group_array(json_array(sequence, product_id <> '', alias)) FROM record
+WHERE shopper IN names OR alias IN names
+"""
+OF_FORMER = """
+SELECT json_group_array(json_array(sequence, product_id <> '', alias)) FROM record
+WHERE shopper = ? AND sequence < ?
 """
 # Whoever follows the feed behind may not have counted them yet, and will take them back.
-UNNAME = """
+UNNAME = f"""
 UPDATE record SET shopper = '', event_id = '', category = '', search_query = '', quantity = 0,
     attribution_token = '', experiment_ids = '', shown_product_ids = ''
+WHERE sequence IN {ROWS}
 """
-DROP_LOGINS = f"DELETE FROM record WHERE event_type = '{LOGIN}' AND alias IN {ROWS}"
-DROP_UNCOUNTED = f"""
-DELETE FROM record WHERE shopper = '' AND event_type IN ('{LOGIN}', '{IMPRESSION}')
-"""
-COUNT_RECORDS = f"SELECT count(*) FROM record WHERE shopper IN {ROWS}"
-COUNT_LOGINS = f"SELECT count(*) FROM record WHERE alias IN {ROWS}"
+DROP = f"DELETE FROM record WHERE sequence IN {ROWS}"
 LONGER = "SELECT json_group_array(key) FROM name WHERE instr(key, ?) AND key <> ?"
 NAMING_TABLES = ("name", "record")
 
@@ -100,9 +100,8 @@ def find(
             found = _find(connection, visitor)
             names = _pseudonyms(found.keys, pseudonyms)
             n_rows = _count_events(connection, found)
-            for statement in (COUNT_RECORDS, COUNT_LOGINS):
-                if names:
-                    n_rows += connection.execute(*_for_names(statement, names)).fetchone()[0]
+            if names:
+                n_rows += len(read_json(connection, *_for_names(OF_NAMES, names)))
             n_rows += _count_bytes(database, connection, found, pseudonyms, timeout_s)
     finally:
         connection.close()
@@ -133,12 +132,15 @@ def _unname_records(connection: sqlite3.Connection, names: Collection[str]) -> N
     """Leaves of a visitor's records what is counted; nobody's name is in those."""
     if not names:
         return
-    # Somebody else may have the device by now, but until this login it was this visitor's.
-    for alias, sequence in read_json(connection, *_for_names(LOGINS, names)):
-        connection.execute(f"{UNNAME} WHERE shopper = ? AND sequence < ?", (alias, sequence))
-    for statement in (f"{UNNAME} WHERE shopper IN {ROWS}", DROP_LOGINS):
-        connection.execute(*_for_names(statement, names))
-    connection.execute(DROP_UNCOUNTED)
+    records = read_json(connection, *_for_names(OF_NAMES, names))
+    for sequence, _, alias in list(records):
+        if alias and alias not in names:
+            # Somebody else has the device by now, but until this login it was the visitor's.
+            records += read_json(connection, OF_FORMER, (alias, sequence))
+    counted = [(sequence,) for sequence, is_counted, _ in records if is_counted]
+    others = [(sequence,) for sequence, is_counted, _ in records if not is_counted]
+    execute_for(connection, UNNAME, counted)
+    execute_for(connection, DROP, others)
 
 
 def _scrub(
