@@ -215,8 +215,6 @@ async def serve(
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(triton_channel(config))
         popularity = Popularity(capacity=config.popular_products)
-        snapshots = SnapshotFile(popularity_file(config))
-        counted_until = await asyncio.to_thread(snapshots.restore, popularity)
         opener = ReleaseOpener(config, triton, worker, metrics, popularity)
         if config.releases_url:
             await asyncio.to_thread(current_routing, config)
@@ -255,6 +253,9 @@ async def serve(
             drainer.start()
             stack.push_async_callback(drainer.close)
         manager = release_manager(config, opener, traffic)
+        snapshots = SnapshotFile(popularity_file(config))
+        # Opening releases takes long, and sessions tell only of the last minute.
+        counted_until = await asyncio.to_thread(snapshots.restore, popularity)
         keeper = PopularityKeeper(
             popularity,
             sessions,

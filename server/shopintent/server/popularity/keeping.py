@@ -22,7 +22,8 @@ LEAST_BETWEEN_S = 0.1
 """Between two looks that found little, so that a busy server counts many events at a time."""
 PAGE_EVENTS = 1_000
 """Counting so many takes about 1 ms."""
-WRITE_EVERY_S = 60.0
+WRITE_EVERY_S = 30.0
+"""Well within what feeds keep, so that whoever starts from a snapshot misses nothing."""
 
 
 class PopularityKeeper:

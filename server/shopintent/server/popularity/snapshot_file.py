@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,7 @@ class SnapshotFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock: IO[bytes] | None = None
+        self._turn = threading.Lock()
 
     def restore(self, popularity: Popularity) -> str:
         """Puts the counters back and returns the position to go on from.
@@ -47,13 +49,14 @@ class SnapshotFile:
 
         Waits for the disk, so call it in a thread. Raises OSError.
         """
-        if self._lock is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = try_lock(self._path.with_name(f".{self._path.name}.lock"))
-        if self._lock is None:
-            return False
-        write_whole(self._path, snapshot.to_bytes(), ".part-")
-        return True
+        with self._turn:
+            if self._lock is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._lock = try_lock(self._path.with_name(f".{self._path.name}.lock"))
+            if self._lock is None:
+                return False
+            write_whole(self._path, snapshot.to_bytes(), ".part-")
+            return True
 
     def close(self) -> None:
         """Lets another process write."""
