@@ -121,6 +121,13 @@ def test_a_visitor_is_deleted_and_found_no_more(state: State) -> None:
     assert sequences(state.log) == [1, 2]
 
 
+def test_a_log_whose_keys_are_lost_is_not_gone_on_with_under_other_keys(state: State) -> None:
+    state.keys.unlink()
+    assert state.run("visitors", "delete", "--user-id", "4711") == 2
+    assert "restore it" in state.err
+    assert not state.keys.exists()
+
+
 def test_a_visitor_must_be_named(state: State) -> None:
     assert state.run("visitors", "delete") == 2
     assert "name the visitor" in state.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shopintent.artifacts.event_log import LOG_FILE
 from shopintent.server.config import (
     Config,
     ConfigError,
@@ -38,12 +39,20 @@ def open_event_log(config: Config, on_progress: OnProgress = no_progress) -> Eve
 def open_pseudonyms(config: Config) -> Pseudonyms:
     """Returns what shoppers are called in the event log; nothing where there is none.
 
-    Raises ConfigError when the file of keys cannot be used.
+    Raises ConfigError when the file of keys cannot be used, or is not there but a log is: nobody
+    in it would be found again.
     """
     if open_event_log(config) is None:
         return Keyring(())
+    keys, log = pseudonym_keys_file(config), event_log_folder(config)
+    if (log / LOG_FILE).exists() and not keys.exists():
+        raise ConfigError(
+            f"SHOPINTENT_PSEUDONYM_KEYS: {keys} is not there, but shoppers in {log} are named with "
+            "its keys: restore it, or name the file of the server that made the log; where it is "
+            "lost, move the log away"
+        )
     try:
-        return FollowedKeyring(pseudonym_keys_file(config))
+        return FollowedKeyring(keys)
     except (KeyringError, OSError) as error:
         raise ConfigError(f"SHOPINTENT_PSEUDONYM_KEYS: {error}") from error
 

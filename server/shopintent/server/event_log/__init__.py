@@ -61,6 +61,7 @@ class EventLog:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
+            env={"POLARS_MAX_THREADS": str(_threads()), **os.environ},
         )
         try:
             assert child.stdin is not None
@@ -90,3 +91,8 @@ class EventLog:
             else:
                 last = line
         return last
+
+
+def _threads() -> int:
+    """Returns how many threads polars may take: it runs beside calls that are answered."""
+    return max(1, (os.cpu_count() or 1) // 4)
