@@ -66,13 +66,15 @@ class RecommendationServiceStub:
     """Records events of one visitor as they come and answers each request with the visitor's intent: one call
     for a visit.
 
-    Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. The
+    Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. It is
+    admitted and answered like a call of its own, and may take as long; the call is ended with
+    RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED when there is too much to do, or too many are open. The
     responses come in the order of the requests, one each; the next request is read when the response before
     is sent, so that a client that does not read is not read from. Bad requests end the call, and nothing of
     them is recorded. A call that breaks is resumed by a new one that sends again what was not answered: with
     event ids nothing counts twice. The server ends a call without requests for 30 minutes, and when it shuts
-    down, with UNAVAILABLE; resume it then. An intent that can not be predicted is left out of the response,
-    whose `degraded_reasons` say why; the events are recorded all the same.
+    down, with UNAVAILABLE and ERROR_REASON_STREAM_ENDED; resume it then. An intent that can not be predicted
+    is left out of the response, whose `degraded_reasons` say why; the events are recorded all the same.
     """
 
 @_typing.type_check_only
@@ -113,13 +115,15 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Records events of one visitor as they come and answers each request with the visitor's intent: one call
     for a visit.
 
-    Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. The
+    Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. It is
+    admitted and answered like a call of its own, and may take as long; the call is ended with
+    RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED when there is too much to do, or too many are open. The
     responses come in the order of the requests, one each; the next request is read when the response before
     is sent, so that a client that does not read is not read from. Bad requests end the call, and nothing of
     them is recorded. A call that breaks is resumed by a new one that sends again what was not answered: with
     event ids nothing counts twice. The server ends a call without requests for 30 minutes, and when it shuts
-    down, with UNAVAILABLE; resume it then. An intent that can not be predicted is left out of the response,
-    whose `degraded_reasons` say why; the events are recorded all the same.
+    down, with UNAVAILABLE and ERROR_REASON_STREAM_ENDED; resume it then. An intent that can not be predicted
+    is left out of the response, whose `degraded_reasons` say why; the events are recorded all the same.
     """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -175,13 +179,15 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records events of one visitor as they come and answers each request with the visitor's intent: one call
         for a visit.
 
-        Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. The
+        Each request is recorded as TrackEvents would, all or none, and is on disk when its response comes. It is
+        admitted and answered like a call of its own, and may take as long; the call is ended with
+        RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED when there is too much to do, or too many are open. The
         responses come in the order of the requests, one each; the next request is read when the response before
         is sent, so that a client that does not read is not read from. Bad requests end the call, and nothing of
         them is recorded. A call that breaks is resumed by a new one that sends again what was not answered: with
         event ids nothing counts twice. The server ends a call without requests for 30 minutes, and when it shuts
-        down, with UNAVAILABLE; resume it then. An intent that can not be predicted is left out of the response,
-        whose `degraded_reasons` say why; the events are recorded all the same.
+        down, with UNAVAILABLE and ERROR_REASON_STREAM_ENDED; resume it then. An intent that can not be predicted
+        is left out of the response, whose `degraded_reasons` say why; the events are recorded all the same.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
