@@ -33,9 +33,10 @@ class RecommendationServiceStub:
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
-    NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
-    them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
+    together, and whenever they are found not to, PredictIntent and Recommend fail with UNAVAILABLE, StreamIntents
+    goes on without intents, and grpc.health.v1 says NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or
+    ERROR_REASON_INDEX_UNAVAILABLE while one of them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they
+    do not fit.
 
     Every RPC of this package reads the metadata `x-request-id` (at most 128 characters; made up when
     absent), logs it, and returns it as trailing metadata. A server that has too many calls at once, or is
@@ -73,9 +74,10 @@ class RecommendationServiceServicer:
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
-    NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
-    them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
+    together, and whenever they are found not to, PredictIntent and Recommend fail with UNAVAILABLE, StreamIntents
+    goes on without intents, and grpc.health.v1 says NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or
+    ERROR_REASON_INDEX_UNAVAILABLE while one of them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they
+    do not fit.
 
     Every RPC of this package reads the metadata `x-request-id` (at most 128 characters; made up when
     absent), logs it, and returns it as trailing metadata. A server that has too many calls at once, or is
@@ -157,9 +159,10 @@ class RecommendationService:
     never an error. Every request is answered wholly from one release, which the response names.
 
     Until the server has checked that its release, the models in Triton and the product index fit
-    together, and whenever they are found not to, all RPCs fail with UNAVAILABLE, and grpc.health.v1 says
-    NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or ERROR_REASON_INDEX_UNAVAILABLE while one of
-    them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they do not fit.
+    together, and whenever they are found not to, PredictIntent and Recommend fail with UNAVAILABLE, StreamIntents
+    goes on without intents, and grpc.health.v1 says NOT_SERVING. The reason is ERROR_REASON_MODEL_UNAVAILABLE or
+    ERROR_REASON_INDEX_UNAVAILABLE while one of them cannot be asked, and ERROR_REASON_RELEASE_MISMATCH when they
+    do not fit.
 
     Every RPC of this package reads the metadata `x-request-id` (at most 128 characters; made up when
     absent), logs it, and returns it as trailing metadata. A server that has too many calls at once, or is
