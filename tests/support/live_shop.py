@@ -52,6 +52,8 @@ class Shop:
         token_file = self.folder / "visitor-token"
         token_file.write_text(VISITOR_TOKEN)
         options = [
+            # Tests share their machine; what comes late is no less true.
+            "--answer-timeout-s=10",
             f"--sessions={'redis' if self.redis_url else 'sqlite'}",
             f"--state-path={self.folder / f'state{name}'}",
             f"--index-path={self.folder / f'index{name}'}",
