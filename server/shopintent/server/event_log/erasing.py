@@ -7,11 +7,9 @@ a crash cut short: by then the logins that joined a shopper's names may be gone 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from shopintent.artifacts.event_log import (
@@ -22,6 +20,7 @@ from shopintent.artifacts.event_log import (
     segment_lines,
     segments,
 )
+from shopintent.server import byte_search
 from shopintent.server.event_log import parquet
 from shopintent.server.event_log.files import (
     FILES_LOCK,
@@ -87,15 +86,14 @@ def joined(names: Collection[str], logins: Iterable[tuple[str, str]]) -> set[str
 def occurrences(folder: Path, texts: Collection[str], on_progress: OnProgress) -> int:
     """Returns how often texts occur in the bytes of all files, and in what Parquet files hold."""
     make_folders(folder)
-    forms = sorted({form for text in texts for form in _written_forms(text)}, reverse=True)
-    pattern = re.compile(b"|".join(map(re.escape, forms)))
+    forms: dict[str, list[str]] = {form: [] for text in texts for form in _written_forms(text)}
     with holding(folder / FILES_LOCK):
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         found = 0
         for done, path in enumerate(paths, 1):
-            found += _count_in_file(pattern, path)
+            found += byte_search.count([path], forms)
             if path.suffix == PARQUET:
-                found += sum(len(pattern.findall(part)) for part in parquet.decoded(path))
+                found += sum(byte_search.count_in(part, forms) for part in parquet.decoded(path))
             on_progress(done, len(paths))
     return found
 
@@ -165,13 +163,6 @@ def _erase_from_segment(path: Path, names: Collection[str]) -> int:
     return len(lines) - len(left)
 
 
-def _count_in_file(pattern: re.Pattern[bytes], path: Path) -> int:
-    if path.stat().st_size == 0:
-        return 0
-    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        return sum(1 for _ in pattern.finditer(content))
-
-
 def _records(path: Path, among: bytes = b"") -> Iterator[LogRecord]:
     """Yields the records of a segment whose lines contain some bytes."""
     for line in segment_lines(path):
@@ -180,7 +171,6 @@ def _records(path: Path, among: bytes = b"") -> Iterator[LogRecord]:
                 yield LogRecord.from_line(line)
 
 
-def _written_forms(text: str) -> set[bytes]:
+def _written_forms(text: str) -> set[str]:
     """Returns how a text may stand in a file, as it is or in JSON."""
-    forms = (text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1])
-    return {each.encode() for each in forms}
+    return {text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]}
