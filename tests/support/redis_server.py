@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from shopintent.server.parent import end_with
-
 START_TIMEOUT_S = 20.0
+END_WITH_PARENT = """
+import os, sys
+from shopintent.server.parent import end_with
+end_with(int(sys.argv[1]))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 DATABASES = 10_000
 """So that every store of a test has one of its own."""
 MISSING = "redis-server is not installed: apt-get install redis-server"
@@ -62,9 +67,8 @@ class RedisServer:
             *("--appendonly", "yes", "--save", "", "--logfile", str(self.folder / "log")),
             *self.settings,
         ]
-        self.process = subprocess.Popen(
-            ["redis-server", *settings], preexec_fn=functools.partial(end_with, os.getpid())
-        )
+        end_with_us = [sys.executable, "-c", END_WITH_PARENT, str(os.getpid())]
+        self.process = subprocess.Popen([*end_with_us, "redis-server", *settings])
         ends_at = time.monotonic() + START_TIMEOUT_S
         while True:
             try:

@@ -122,7 +122,7 @@ class RedisLink:
     async def on_every_server(
         self, work: Callable[[Server], Awaitable[None]], *, replicas: bool = False
     ) -> None:
-        """Does work with each server in turn, in a cluster also replicas. Raises StateUnavailable.
+        """Does work with each server in turn, replicas of a cluster last. Raises StateUnavailable.
 
         It is to take care of its own timeouts.
         """
@@ -142,10 +142,8 @@ class RedisLink:
         if not self._is_cluster:
             return [self._client]
         await self._client.initialize()
-        servers: Sequence[Server] = (
-            self._client.get_nodes() if replicas else self._client.get_primaries()
-        )
-        return servers
+        primaries: list[Server] = self._client.get_primaries()
+        return [*primaries, *self._client.get_replicas()] if replicas else primaries
 
     async def _submit(self, command: tuple[Value, ...], replicated: bool = False) -> Any:
         if len(self._waiting) >= MAX_WAITING:
