@@ -30,10 +30,9 @@ Of 5,000 products whose rates never changed none was in 480 looks, a quarter of 
 shop of 300, of 3,000 and of 30,000 events an hour, by day and night, whose visitors came back to a
 product as those of REES46 do."""
 LEAST_RISE = 2.0
-"""How many times as much as expected is a rise worth showing: of what is asked for ten thousand
-times, a few percent are significant too."""
-LEAST_SIGNIFICANCE = 4.0
-"""Standard deviations; thousands of products are looked at, again and again."""
+"""How many times as much as expected is trending: of what is asked for ten thousand times a few
+percent are significant too. With LEAST_EXPECTED it is 4.5 deviations or more, of thousands of
+products that are looked at again and again."""
 
 
 def significance(now: NDArray[np.float64], lately: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,5 +44,4 @@ def significance(now: NDArray[np.float64], lately: NDArray[np.float64]) -> NDArr
     share = lately / total if total > 0 else np.zeros_like(lately)
     expected = np.maximum(share * now.sum(), LEAST_EXPECTED)
     deviations = (now - expected) / np.sqrt(expected)
-    rising = (deviations >= LEAST_SIGNIFICANCE) & (now >= LEAST_RISE * expected)
-    return np.where(rising, deviations, 0.0)
+    return np.where(now >= LEAST_RISE * expected, deviations, 0.0)
