@@ -72,7 +72,7 @@ def acts(folder: Path) -> dict[str, Callable[[], object]]:
         "publish": publish,
         "upload": upload_it,
         "fetch": fetch_it,
-        "append": lambda: append_in_parts(log),
+        "append": lambda: append_in_parts(log, days=(1, 0)),
         "keep up": lambda: keep_up(log, KEPT_DAYS, NOW, no_progress),
         "erase": lambda: erase(log, ["k1-aa"], no_progress),
     }
