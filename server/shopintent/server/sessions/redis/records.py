@@ -9,14 +9,13 @@ import socket
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any
 
 from shopintent.artifacts.event_log import LogRecord
 from shopintent.server.sessions.redis.layout import Partition
 from shopintent.server.sessions.redis.link import in_time
 from shopintent.server.sessions.redis.state import RedisState
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 10.0
 DEAD_AFTER_S = 10.0
 """After which the records of a consumer are another's; one that lives says sooner what is done."""
 AT_ONCE = 1_000
@@ -38,15 +37,13 @@ class RedisRecords:
 
     async def waiting(self, *, limit: int = 10_000) -> list[LogRecord]:
         """Returns the oldest records that `logged` was not called for. Raises StateUnavailable."""
-        share = max(1, limit // len(self._partitions))
         async with in_time(TIMEOUT_S):
-            found = await self._all_waiting(dict.fromkeys(self._partitions.values(), share))
-            full = [each for each, records in found.items() if len(records) == share]
-            spare = limit - sum(map(len, found.values()))
-            if full and spare >= len(full):
-                more = dict.fromkeys(full, share + spare // len(full))
-                found |= await self._all_waiting(more)
-        records = (record for records in found.values() for record in records)
+            counts = await self._counts()
+            # All at once, so that it is one round trip.
+            found = await asyncio.gather(
+                *(self._waiting(*each) for each in _shares(counts, limit).items())
+            )
+        records = (record for records in found for record in records)
         return sorted(records, key=attrgetter("sequence"))
 
     async def logged(self, records: Sequence[LogRecord]) -> None:
@@ -57,21 +54,26 @@ class RedisRecords:
         async with in_time(TIMEOUT_S):
             await asyncio.gather(*(self._logged(*each) for each in numbers.items()))
 
-    async def _all_waiting(
-        self, limits: Mapping[Partition, int]
-    ) -> dict[Partition, list[LogRecord]]:
-        # All at once, so that it is one round trip.
-        found = await asyncio.gather(*(self._waiting(*each) for each in limits.items()))
-        return dict(zip(limits, found, strict=True))
+    async def _counts(self) -> dict[Partition, int]:
+        """Returns how many records wait in each partition."""
+        partitions = self._partitions.values()
+        counts = await asyncio.gather(
+            *(self._link.command("HGET", each.itself, "unlogged") for each in partitions)
+        )
+        return dict(zip(partitions, (int(each or 0) for each in counts), strict=True))
 
     async def _waiting(self, partition: Partition, limit: int) -> list[LogRecord]:
-        epoch, entries = await self._link.run(
+        epoch, numbers, lines = await self._link.run(
             "waiting",
             [partition.itself, partition.log],
             [self._consumer, limit, DEAD_AFTER_S],
         )
         source = f"redis-{partition.name}-{epoch.decode()}"
-        return [_record(source, *entry) for entry in entries]
+        texts = b",".join(lines.splitlines())
+        return [
+            LogRecord.from_fields({**fields, "source": source, "sequence": int(number)})
+            for number, fields in zip(numbers.split(), json.loads(b"[%b]" % texts), strict=True)
+        ]
 
     async def _logged(self, source: str, numbers: list[int]) -> None:
         match = SOURCE.fullmatch(source)
@@ -86,7 +88,14 @@ class RedisRecords:
             )
 
 
-def _record(source: str, number: bytes, fields: list[bytes]) -> LogRecord:
-    record: dict[str, Any] = json.loads(fields[1])
-    sequence = int(number.partition(b"-")[0])
-    return LogRecord.from_fields({**record, "source": source, "sequence": sequence})
+def _shares(counts: Mapping[Partition, int], limit: int) -> dict[Partition, int]:
+    """Returns how many records to take from each partition: the same, where it has as many."""
+    shares = {}
+    for left, partition in zip(
+        range(len(counts), 0, -1), sorted(counts, key=counts.__getitem__), strict=True
+    ):
+        share = min(counts[partition], max(1, limit // left))
+        if share > 0:
+            shares[partition] = share
+        limit -= share
+    return shares
