@@ -59,14 +59,17 @@ class Signature:
 
 
 def sequence_length(n_events: int, max_events: int) -> int:
-    """Returns how long a window is in which so many events are sent: 8, 16, 32 .. `max_events`.
+    """Returns how long a window is that so many events are sent in: 8, 16, 24, 32, 48, 64, 96 ..
 
-    The intent model takes windows of any length and answers the same whatever the padding; few
-    lengths let requests of unlike visitors share a batch.
+    It is `max_events` at most. The intent model takes windows of any length and answers the same
+    whatever the padding; few lengths let requests of unlike visitors share a batch.
     """
     length = SHORTEST_SEQUENCE
     while length < n_events:
         length *= 2
+    between = length - length // 4
+    if between % SHORTEST_SEQUENCE == 0 and n_events <= between:
+        length = between
     return min(length, max_events)
 
 
