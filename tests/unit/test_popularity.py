@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopintent.server.popularity.counters import Popularity
@@ -59,6 +59,7 @@ counted = st.builds(
 many = st.lists(counted, max_size=30)
 
 
+@settings(deadline=None)
 @given(kept=many, deleted=many, random=st.randoms())
 def test_what_is_taken_back_leaves_no_trace_whatever_was_counted_in_between(
     kept: list[Counted], deleted: list[Counted], random: object
@@ -77,6 +78,7 @@ def test_what_is_taken_back_leaves_no_trace_whatever_was_counted_in_between(
     assert popularity.popular.values.keys() == without.popular.values.keys()
 
 
+@settings(deadline=None)
 @given(feed=many, random=st.randoms(), pages=st.integers(1, 5))
 def test_counts_depend_neither_on_the_order_of_events_nor_on_when_they_arrive(
     feed: list[Counted], random: object, pages: int
@@ -137,13 +139,13 @@ def trending_after(feed: Sequence[Counted], end: float) -> list[str]:
     return [product_id for product_id, _ in popularity.trending()]
 
 
-STEADY = {f"p{rank}": 200.0 / rank for rank in range(1, 300)}
+STEADY = {f"p{rank}": 60.0 / rank for rank in range(1, 100)}
 
 
 def test_a_product_asked_for_much_more_than_lately_is_trending() -> None:
     day = stream(STEADY, NOW - 3 * DAY_S, NOW)
-    burst = stream({"p150": 40.0}, NOW - 2 * HOUR_S, NOW, seed=1)
-    assert trending_after([*day, *burst], NOW) == ["p150"]
+    burst = stream({"p50": 40.0}, NOW - 2 * HOUR_S, NOW, seed=1)
+    assert trending_after([*day, *burst], NOW) == ["p50"]
 
 
 def test_a_new_product_that_many_ask_for_is_trending() -> None:
@@ -177,9 +179,9 @@ def test_a_busy_evening_makes_nothing_trending() -> None:
     assert trending_after([*day, *evening], NOW) == []
 
 
-@pytest.mark.parametrize("hours", [1, 6, 24, 120])
+@pytest.mark.parametrize("hours", [1, 6, 24, 72])
 def test_a_shop_as_it_always_is_has_nothing_that_is_trending(hours: int) -> None:
-    feeds = [stream(STEADY, NOW - hours * HOUR_S, NOW, seed=seed) for seed in range(5)]
+    feeds = [stream(STEADY, NOW - hours * HOUR_S, NOW, seed=seed) for seed in range(3)]
     assert list(chain(*(trending_after(feed, NOW) for feed in feeds))) == []
 
 
@@ -210,6 +212,7 @@ def test_the_best_of_each_category_are_kept_beside_the_best_of_all() -> None:
     assert best_rows(np.array([], dtype=np.int64), overall=3, total=5).tolist() == []
 
 
+@settings(deadline=None)
 @given(
     categories=st.lists(st.integers(0, 5), max_size=40),
     overall=st.integers(0, 20),
