@@ -157,6 +157,24 @@ async def test_a_deletion_leaves_records_with_whom_they_are_and_in_order(
         assert int(client.hget(key, "unlogged") or 0) == 0
 
 
+async def test_who_has_the_device_now_does_not_keep_the_records_of_the_deleted(
+    stores: list[RedisSessions],
+) -> None:
+    """Until a login the events of a device are logged under its own name."""
+    store = stores[0]
+    await append(store, "device", [view("a", 1)])
+    await append(store, "anna", [view("b", 2)], "device")
+    await append(store, "bert", [view("c", 3)], "device")
+    await append(store, "bystander", [view("d", 4)])
+    await store.delete("anna", timeout_s=30)
+    left = await store.waiting()
+    assert {each.product_id for each in left} == {"", "c", "d"}
+    assert {each.shopper for each in left} == {
+        KEYRING.pseudonym(key) for key in ("bert", "bystander")
+    }
+    assert await seen(store, "device") == ["c"]
+
+
 async def test_records_of_a_redis_that_was_lost_are_no_longer_waited_for(
     stores: list[RedisSessions], client: Any
 ) -> None:

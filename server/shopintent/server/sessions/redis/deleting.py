@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from shopintent.artifacts.event_log import LOGIN
 from shopintent.server import byte_search
 from shopintent.server.sessions import Deleted
 from shopintent.server.sessions.redis.files import files_here, write_anew
 from shopintent.server.sessions.redis.layout import PREFIX
-from shopintent.server.sessions.redis.link import Refused, Server
+from shopintent.server.sessions.redis.link import Refused, Server, Value
 from shopintent.server.sessions.redis.state import RedisState
 
 MAX_HOPS = 8
@@ -33,6 +35,7 @@ async def delete(state: RedisState, visitor: str) -> Deleted:
     """
     root, aliases = await _joined_with(state, visitor)
     waiting = [*aliases, root]
+    await _unname_devices(state, waiting)
     n_events, n_records, n_links, erased = 0, 0, 0, dict[str, None]()
     while waiting:
         name = waiting.pop(0)
@@ -94,6 +97,31 @@ async def _joined_with(state: RedisState, visitor: str) -> tuple[str, list[str]]
         names.append(means.decode())
     *links, root = names
     return root, [*dict.fromkeys([*links, *(each.decode() for each in aliases)])]
+
+
+async def _unname_devices(state: RedisState, names: list[str]) -> None:
+    """Drops records that wait from before a login of the visitor, of whatever device it was.
+
+    Somebody else may have the device by now, or the sessions may have forgotten it.
+    """
+    until: list[Value] = []
+    for name in names:
+        pseudonyms, partition = state.pseudonyms(name), state.layout.place(name).partition
+        found = await state.link.run("logins", [partition.log], pseudonyms) if pseudonyms else []
+        for number, line in zip(found[::2], found[1::2], strict=True):
+            login = json.loads(line)
+            if login["event_type"] == LOGIN and login["shopper"] in pseudonyms:
+                until += [login["alias"], number]
+    if until:
+        # All at once, so that it is one round trip.
+        await asyncio.gather(
+            *(
+                state.link.run(
+                    "unname", [each.itself, each.log, f"{each.log}:anew"], until, replicated=True
+                )
+                for each in state.layout.partitions
+            )
+        )
 
 
 async def _erase(state: RedisState, visitor: str) -> tuple[int, int, list[bytes]]:

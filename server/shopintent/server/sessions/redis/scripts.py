@@ -10,8 +10,8 @@ from shopintent.server.sessions import IDEMPOTENT_S
 from shopintent.server.sessions.limits import FEED_S, MAX_ALIASES
 
 NAMES = (
-    "append", "arrive", "erase", "leave", "left", "logged", "look", "part", "recent", "unlink",
-    "waiting",
+    "append", "arrive", "erase", "leave", "left", "logged", "logins", "look", "part", "recent",
+    "unlink", "unname", "waiting",
 )  # fmt: skip
 CONSTANTS = {"DAY_S": IDEMPOTENT_S, "FEED_S": round(FEED_S), "MAX_ALIASES": MAX_ALIASES}
 

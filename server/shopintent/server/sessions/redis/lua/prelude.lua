@@ -5,6 +5,7 @@
 -- Positions of a visitor that are told apart from what was lost.
 local POSITIONS = 8
 local FORGOTTEN_AT_ONCE = 20
+local ENTRIES_AT_ONCE = 500
 
 -- What a script is told that adds to a visitor (RedisState.limits_of); more stands behind it.
 local AFTER_LIMITS = 11
@@ -163,4 +164,49 @@ local function aliases_of(visitor)
     end
   end
   return names, joins
+end
+
+-- Lets the group know the copies as it knew the entries: which were handed out, and to whom.
+local function copy_group(log, anew)
+  local groups = redis.call('XINFO', 'GROUPS', log)
+  if #groups == 0 then return end
+  local group = {}
+  for at = 1, #groups[1], 2 do group[groups[1][at]] = groups[1][at + 1] end
+  redis.call('XGROUP', 'CREATE', anew, 'log', group['last-delivered-id'])
+  local from = '-'
+  repeat
+    local pending = redis.call('XPENDING', log, 'log', from, '+', ENTRIES_AT_ONCE)
+    for _, each in ipairs(pending) do
+      redis.call('XCLAIM', anew, 'log', each[2], 0, each[1], 'FORCE', 'JUSTID')
+      from = '(' .. each[1]
+    end
+  until #pending < ENTRIES_AT_ONCE
+end
+
+-- Writes the records that wait anew without those that are gone, and returns how many those were: a
+-- deleted entry of a stream keeps its bytes.
+local function write_log_anew(partition, log, anew, is_gone)
+  if redis.call('EXISTS', log) == 0 then return 0 end
+  local removed, left, from = 0, 0, '-'
+  redis.call('DEL', anew)
+  repeat
+    local entries = redis.call('XRANGE', log, from, '+', 'COUNT', ENTRIES_AT_ONCE)
+    for _, entry in ipairs(entries) do
+      if is_gone(entry[2][2], tonumber(string.match(entry[1], '^%d+'))) then
+        removed = removed + 1
+      else
+        redis.call('XADD', anew, entry[1], unpack(entry[2]))
+        left = left + 1
+      end
+      from = '(' .. entry[1]
+    end
+  until #entries < ENTRIES_AT_ONCE
+  if left > 0 then
+    copy_group(log, anew)
+    redis.call('RENAME', anew, log)
+  else
+    redis.call('DEL', log)
+  end
+  redis.call('HSET', partition, 'unlogged', left)
+  return removed
 end
