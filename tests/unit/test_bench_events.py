@@ -42,21 +42,23 @@ def test_tracking_sends_so_many_events_of_every_visitor_in_bodies_of_one_length(
 
 
 @pytest.mark.parametrize(
-    ("after", "stale", "undecidable"),
-    [(intent(0.3), 0, 0), (intent(0.31), 0, 0), (intent(0.5), 1, 0), (intent(0.49), 1, 0)],
+    ("after", "stale"), [(intent(0.3), 0), (intent(0.31), 0), (intent(0.5), 1), (intent(0.49), 1)]
 )
 def test_an_answer_is_stale_that_is_nearer_to_the_one_before(
-    after: PredictIntentResponse, stale: int, undecidable: int
+    after: PredictIntentResponse, stale: int
 ) -> None:
     found = Trials()
-    found.judge(0.004, intent(0.5), intent(0.3), after)
-    assert (found.stale, found.undecidable) == (stale, undecidable)
+    found.judge(0.004, intent(0.5), intent(0.3), after, in_one_second=True)
+    assert (found.stale, found.undecidable) == (stale, 0)
     assert found.took_ms == [4.0]
 
 
-def test_an_event_that_changes_nothing_decides_nothing() -> None:
+@pytest.mark.parametrize(("expected", "in_one_second"), [(0.5, True), (0.3, False)])
+def test_an_event_that_changes_no_more_than_time_does_decides_nothing(
+    expected: float, in_one_second: bool
+) -> None:
     found = Trials()
-    found.judge(0.004, intent(0.5), intent(0.5), intent(0.5))
+    found.judge(0.004, intent(0.5), intent(expected), intent(0.5), in_one_second=in_one_second)
     assert (found.stale, found.undecidable) == (0, 1)
 
 

@@ -88,5 +88,5 @@ def _fresh(rows: Sequence[Json]) -> Section:
             for row in rows
         ],
         "freshness is TrackEvents and PredictIntent one after the other, from a Python client; "
-        "stale are answers that did not know the event, untold those that it does not change",
+        "stale are answers that did not know the event, untold those over which a second passed",
     )
