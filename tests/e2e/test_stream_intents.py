@@ -119,6 +119,7 @@ def held(folder: Path, visitor: str) -> list[str]:
     return asyncio.run(read())
 
 
+@pytest.mark.timeout(full_form(300, 1800))
 def test_no_event_of_a_visit_is_lost_or_counts_twice_when_its_server_is_killed(
     world: World, stack: Stack, tmp_path: Path
 ) -> None:
