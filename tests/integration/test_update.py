@@ -33,11 +33,11 @@ from shopintent.trainer.update.verdict import NEWEST, OLD, changes
 from support.seasons import FIRST, Seasons, make_seasons
 from support.trained import Trained
 
-pytestmark = pytest.mark.events
+pytestmark = [pytest.mark.events, pytest.mark.timeout(900)]
 
 MARGIN = 0.05
 """Of NDCG@10 on the newest visits, as a share of what the serving release has."""
-CONFIG = UpdateConfig(max_epochs=8, patience=2, max_minutes=2.0)
+CONFIG = UpdateConfig(max_epochs=8, patience=2, max_minutes=60.0)
 
 
 @pytest.fixture(scope="module")
