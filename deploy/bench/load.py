@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.bench import h2load
-from deploy.bench.measured import LoadError, Measured, Report, measure
+from deploy.bench.measured import LoadError, Measured, Report, measure, together_s
 
 __all__ = [
     "Load",
@@ -34,7 +34,7 @@ FEW = 64
 TURNS = 8
 """So many requests, or rounds of what is in flight, tell how fast a target is."""
 LONG_ENOUGH = 0.7
-MAX_FACTOR = 50.0
+MIN_FACTOR, MAX_FACTOR = 1.5, 50.0
 MAX_TRIES = 6
 MESSAGE_PREFIX_BYTES = 5
 """Before every gRPC message: whether it is compressed, and its length."""
@@ -156,9 +156,11 @@ def _run_by_number(
     for _ in range(MAX_TRIES):
         reports = _run(target, shares, runs_s=runs_s, n_requests=n_requests)
         lasted_s = min(report.requests.lasted_s for report in reports)
-        if lasted_s >= LONG_ENOUGH * runs_s or load.rate:
+        if not lasted_s or together_s(reports) >= LONG_ENOUGH * runs_s or load.rate:
             break
-        n_requests = math.ceil(n_requests * min(MAX_FACTOR, runs_s / max(lasted_s, 1e-3)))
+        # Processes do not start at once: they may have lasted long enough, but not together.
+        factor = max(MIN_FACTOR, runs_s / lasted_s)
+        n_requests = math.ceil(n_requests * min(MAX_FACTOR, factor))
     return reports
 
 

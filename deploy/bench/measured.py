@@ -61,6 +61,14 @@ class Report:
     """Of the bodies of all answers."""
 
 
+def together_s(reports: Sequence[Report]) -> float:
+    """Returns how long all processes were at work at once; below 0 when they never were."""
+    answered = [report.requests for report in reports if len(report.requests.started)]
+    first = max(int(requests.started.min()) for requests in answered)
+    last = min(int(requests.ended.max()) for requests in answered)
+    return (last - first) / 1e6
+
+
 def read_log(log: Path) -> Requests:
     """Reads the --log-file of h2load."""
     text = log.read_text(encoding="ascii") if log.exists() else ""
@@ -86,11 +94,13 @@ def measure(
     if not answered:
         raise LoadError("nothing was answered")
     lasts_s = warm_up_s + duration_s
-    if by_number:
-        lasts_s = min(lasts_s, *(requests.lasted_s for requests in answered))
-        warm_up_s = min(warm_up_s, lasts_s / 2)
     starts = [int(requests.started.min()) for requests in answered]
     begin, end = max(starts) + warm_up_s * 1e6, min(starts) + lasts_s * 1e6
+    if by_number:
+        lasts_s = min(lasts_s, *(requests.lasted_s for requests in answered))
+        begin = max(starts) + min(warm_up_s, lasts_s / 2) * 1e6
+        last = min(int(requests.ended.max()) for requests in answered)
+        end = min(begin + duration_s * 1e6, last)
     status = np.concatenate([requests.status for requests in answered])
     took = np.concatenate([requests.took for requests in answered])
     ended = np.concatenate([requests.ended for requests in answered])

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from deploy.bench import h2load
 from deploy.bench.load import Load, grpc_target, json_target, offer
-from deploy.bench.measured import LoadError, Report, Requests, measure, read_log
+from deploy.bench.measured import LoadError, Report, Requests, measure, read_log, together_s
 
 PRINTED = """
 finished in 3.00s, 2534.00 req/s, 385.08KB/s
@@ -107,6 +108,15 @@ def test_nothing_answered_is_said() -> None:
         measure([report(0, every_ms=1.0, took_ms=1.0)], warm_up_s=0.5, duration_s=1.0)
     with pytest.raises(LoadError, match="in time"):
         measure([report(9, every_ms=1.0, took_ms=1.0)], warm_up_s=0.5, duration_s=1.0)
+
+
+def test_of_a_load_by_number_the_time_is_measured_in_which_all_processes_were_at_work() -> None:
+    early, late = report(1000, every_ms=1.0, took_ms=1.0), report(1000, every_ms=1.0, took_ms=1.0)
+    late = replace(late, requests=replace(late.requests, started=late.requests.started + 600_000))
+    assert together_s([early, late]) == pytest.approx(0.4, abs=0.01)
+    measured = measure([early, late], warm_up_s=0.1, duration_s=0.2, by_number=True)
+    assert measured.rps == pytest.approx(2000, rel=0.02)
+    assert measured.n_answers == pytest.approx(400, abs=4)
 
 
 def test_bodies_are_framed_as_their_protocol_wants() -> None:
