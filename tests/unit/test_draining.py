@@ -87,16 +87,21 @@ async def test_what_came_last_is_written_when_the_server_stops(tmp_path: Path) -
 
 
 async def test_one_of_two_writes_and_the_other_takes_over(tmp_path: Path) -> None:
-    first, second = ListSource(), ListSource()
-    async with running(drainer(tmp_path, second)):
-        async with running(drainer(tmp_path, first)):
-            await until(lambda: (tmp_path / ".drainer.lock").exists())
-            await asyncio.sleep(0.05)
-            first.held.append(record(1))
-            second.held.append(record(1, source="t"))
-            await asyncio.sleep(0.1)
-            assert len(first.held) + len(second.held) == 1
+    first, second, counts = ListSource([record(1)]), ListSource(), NoCounts()
+    writes, waits = drainer(tmp_path, first), drainer(tmp_path, second, counts)
+    writes.start()
+    await until(lambda: not first.held)
+    async with running(waits):
+        second.held.append(record(1, source="t"))
+        await until(lambda: len(counts.waits) > 3)  # It tried, and told that others write.
+        assert second.held
+        assert set(counts.waits) == {0.0}
+        first.held.append(record(2))
+        await until(lambda: not first.held)
+        await writes.close()
         await until(lambda: not second.held)
+    assert sequences(tmp_path) == [1, 2]
+    assert sequences(tmp_path, "t") == [1]
 
 
 class Forgetful(ListSource):

@@ -11,14 +11,9 @@ import pytest
 from shopintent.artifacts.event_log import LogRecord
 from shopintent.server.errors import StateUnavailable
 from shopintent.server.event_log import EventLog
-from shopintent.server.event_log.erasing import (
-    count_by_key,
-    erase,
-    joined,
-    occurrences,
-    tidy,
-)
+from shopintent.server.event_log.erasing import erase, joined, tidy
 from shopintent.server.event_log.files import FILES_LOCK, holding, no_progress
+from shopintent.server.event_log.searching import count_by_key, occurrences
 from shopintent.server.event_log.segments import SegmentWriter
 from shopintent.server.event_log.upkeep import keep_up
 from support.dying import deaths

@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shopintent.server.event_log.erasing import count_by_key, erase, occurrences
+from shopintent.server.event_log.erasing import erase
 from shopintent.server.event_log.files import EventLogError
+from shopintent.server.event_log.searching import count_by_key, occurrences
 from shopintent.server.event_log.upkeep import keep_up
 from shopintent.server.parent import end_with
 

@@ -115,7 +115,9 @@ class LogDrainer:
             try:
                 make_folders(self._log.folder)
                 lock = try_lock(self._log.folder / DRAINER_LOCK)
-                if lock is not None:
+                if lock is None:
+                    self._counts.log_waits(0.0)  # Whoever writes tells.
+                else:
                     await self._drain_until_stopped()
             except Exception as error:
                 self._failed(WRITING, error)

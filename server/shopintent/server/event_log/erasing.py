@@ -1,4 +1,4 @@
-"""Deletes shoppers from a log, and searches its files byte by byte.
+"""Deletes shoppers from a log.
 
 What is to go is kept in a file until it is gone, so whoever works on the files next finishes what
 a crash cut short: by then the logins that joined a shopper's names may be gone already.
@@ -7,20 +7,11 @@ a crash cut short: by then the logins that joined a shopper's names may be gone 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from shopintent.artifacts.event_log import (
-    LOGIN,
-    LogRecord,
-    compacted,
-    log_files,
-    segment_lines,
-    segments,
-)
-from shopintent.server import byte_search
+from shopintent.artifacts.event_log import compacted, log_files, segment_lines, segments
 from shopintent.server.event_log import parquet
 from shopintent.server.event_log.files import (
     FILES_LOCK,
@@ -35,9 +26,8 @@ from shopintent.server.event_log.files import (
     remove,
     write_whole,
 )
+from shopintent.server.event_log.searching import PARQUET, logins
 from shopintent.server.event_log.segments import seal
-
-PARQUET = ".parquet"
 
 
 def erase(folder: Path, names: Collection[str], on_progress: OnProgress) -> int:
@@ -50,7 +40,7 @@ def erase(folder: Path, names: Collection[str], on_progress: OnProgress) -> int:
     with holding(folder / FILES_LOCK):
         tidy(folder)
         paths = _closed_files(folder)
-        group = joined(names, _logins(paths))
+        group = joined(names, logins(paths))
         write_whole(folder / PENDING, json.dumps(sorted(group)).encode())
         n_gone = _erase_from(paths, group, on_progress)
         remove(folder / PENDING)
@@ -83,35 +73,6 @@ def joined(names: Collection[str], logins: Iterable[tuple[str, str]]) -> set[str
     return known | {alias for shopper, alias in pairs if shopper in known}
 
 
-def occurrences(folder: Path, texts: Collection[str], on_progress: OnProgress) -> int:
-    """Returns how often texts occur in the bytes of all files, and in what Parquet files hold."""
-    make_folders(folder)
-    forms: dict[str, list[str]] = {form: [] for text in texts for form in _written_forms(text)}
-    with holding(folder / FILES_LOCK):
-        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        found = 0
-        for done, path in enumerate(paths, 1):
-            found += byte_search.count([path], forms)
-            if path.suffix == PARQUET:
-                found += sum(byte_search.count_in(part, forms) for part in parquet.decoded(path))
-            on_progress(done, len(paths))
-    return found
-
-
-def count_by_key(folder: Path, on_progress: OnProgress) -> Counter[str]:
-    """Returns how many records name shoppers with each key of the ring, by its id."""
-    counts: Counter[str] = Counter()
-    with holding(folder / FILES_LOCK):
-        paths = log_files(folder)
-        for done, path in enumerate(paths, 1):
-            if path.suffix == PARQUET:
-                counts.update(parquet.count_by_key(path))
-            else:
-                counts.update(each.shopper.partition("-")[0] for each in _records(path))
-            on_progress(done, len(paths))
-    return counts
-
-
 def _closed_files(folder: Path) -> list[Path]:
     """Returns the files that hold everything written so far and that nobody writes to any more."""
     with holding(folder / WRITE_LOCK):
@@ -120,15 +81,6 @@ def _closed_files(folder: Path) -> list[Path]:
         path for each, path in segments(folder).items() if each.number > state.closed_through
     }
     return [path for path in log_files(folder) if path not in still_written]
-
-
-def _logins(paths: Collection[Path]) -> set[tuple[str, str]]:
-    pairs = set(parquet.logins([path for path in paths if path.suffix == PARQUET]))
-    for path in paths:
-        if path.suffix != PARQUET:
-            found = _records(path, f'"event_type":"{LOGIN}"'.encode())
-            pairs.update((record.shopper, record.alias) for record in found)
-    return pairs
 
 
 def _erase_from(paths: Collection[Path], names: Collection[str], on_progress: OnProgress) -> int:
@@ -161,16 +113,3 @@ def _erase_from_segment(path: Path, names: Collection[str]) -> int:
     elif lines and not left:
         remove(path)
     return len(lines) - len(left)
-
-
-def _records(path: Path, among: bytes = b"") -> Iterator[LogRecord]:
-    """Yields the records of a segment whose lines contain some bytes."""
-    for line in segment_lines(path):
-        if among in line:
-            with suppress(ValueError):
-                yield LogRecord.from_line(line)
-
-
-def _written_forms(text: str) -> set[str]:
-    """Returns how a text may stand in a file, as it is or in JSON."""
-    return {text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]}
