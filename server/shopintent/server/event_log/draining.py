@@ -27,6 +27,8 @@ from shopintent.server.sessions import RecordSource
 logger = logging.getLogger(__name__)
 
 BATCH = 10_000
+MANY = 500
+"""After so many records more are looked for at once: a source may hand out less than it has."""
 POLL_S = 0.5
 """Between looks for records."""
 TAKE_OVER_S = 1.0
@@ -132,11 +134,11 @@ class LogDrainer:
         upkeep = asyncio.create_task(self._keep_up())
         try:
             while not self._stopping.is_set():
-                if await self.drain() < BATCH:
+                if await self.drain() < MANY:
                     await self._pause(self._poll_s)
                 self._complained.discard(WRITING)
             ends_at = time.monotonic() + CLOSING_S
-            while await self.drain() == BATCH and time.monotonic() < ends_at:
+            while await self.drain() >= MANY and time.monotonic() < ends_at:
                 pass
         finally:
             upkeep.cancel()
@@ -182,7 +184,7 @@ class LogDrainer:
         self._counts.log_failed()
         if doing not in self._complained:
             self._complained.add(doing)
-            told = "%s: %s; records wait, and it is tried again"
+            told = "%s: %s; nothing is lost, and it is tried again"
             logger.error(told, doing, error, exc_info=not isinstance(error, EXPECTED))
 
     async def _pause(self, seconds: float) -> None:
