@@ -25,13 +25,13 @@ from hypothesis import strategies as st
 from shopintent.artifacts.event_log import LOGIN
 from shopintent.behavior import Event
 from shopintent.server.errors import Overloaded, StateUnavailable
-from shopintent.server.pseudonyms import Keyring, PseudonymKey
 from shopintent.server.sessions import EMPTY_HISTORY, IDEMPOTENT_S, BehaviorBehind, TrackedEvent
 from shopintent.server.sessions import sqlite as sqlite_sessions
 from shopintent.server.sessions.limits import IDS_PER_EVENT
 from shopintent.server.sessions.sqlite import SqliteSessions
 from shopintent.server.sessions.sqlite_group import TRIM_EVERY
 from support.server import eventually
+from support.session_suite import KEYRING
 from support.tracking import VISITORS, batch
 
 KILLS = 50 if os.environ.get("SHOPINTENT_LONG_TESTS") else 10
@@ -200,6 +200,48 @@ async def test_appends_at_once_leave_what_one_after_another_would(
         await store.close()
 
 
+logins = st.lists(
+    st.tuples(
+        st.sampled_from(["u1", "u2", "v1", "v2", "v3"]),
+        st.sampled_from(["", "v1", "v2", "v3"]),
+        st.integers(0, 3),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(calls=logins, stores=st.integers(1, 2))
+async def test_joins_at_once_lose_no_event_and_double_none(
+    tmp_path: Path, calls: list[tuple[str, str, int]], stores: int
+) -> None:
+    path = tmp_path / f"{next(FILES)}.sqlite"
+    opened = [SqliteSessions.open(path, pseudonyms=KEYRING) for _ in range(stores)]
+    sent = [
+        (visitor, [view(f"{number}.{part}", part, f"{number}.{part}") for part in range(n)], alias)
+        for number, (visitor, alias, n) in enumerate(calls)
+    ]
+    await asyncio.gather(
+        *(
+            opened[number % stores].append(visitor, events, timeout_s=60, alias=alias)
+            for number, (visitor, events, alias) in enumerate(sent)
+        )
+    )
+    names = Counter(each.event_id for _, events, _ in sent for each in events)
+    for store in opened:
+        histories = {await store.recent(key) for key in ("u1", "u2", "v1", "v2", "v3")}
+        seen_once = Counter(event.product_id for each in histories for event in each.events)
+        assert seen_once == names
+    records = await opened[0].waiting()
+    assert Counter(each.event_id for each in records if each.event_type != LOGIN) == names
+    for store in opened:
+        await store.close()
+
+
 async def test_a_bad_event_does_not_fail_its_neighbors(sessions: SqliteSessions) -> None:
     answers = await asyncio.gather(
         append(sessions, "v", [view("a")]),
@@ -353,8 +395,7 @@ def copy(path: Path, target: Path) -> None:
 
 async def test_what_a_loss_of_power_took_is_not_mistaken_for_what_comes_later(path: Path) -> None:
     """The event log may hold records that the file lost, and a caller a position."""
-    keyring = Keyring((PseudonymKey("k1", b"1" * 32),))
-    before = SqliteSessions.open(path, pseudonyms=keyring)
+    before = SqliteSessions.open(path, pseudonyms=KEYRING)
     await append(before, "v", [view("p1")])
     survived = path.with_name("survived")
     copy(path, survived)
@@ -362,7 +403,7 @@ async def test_what_a_loss_of_power_took_is_not_mistaken_for_what_comes_later(pa
     [_, lost_record] = await before.waiting()
     await before.close()
     copy(survived, path)
-    after = SqliteSessions.open(path, pseudonyms=keyring)
+    after = SqliteSessions.open(path, pseudonyms=KEYRING)
     with pytest.raises(BehaviorBehind):
         await after.recent("v", position=lost.position)
     await append(after, "v", [view("p3")])
