@@ -317,9 +317,10 @@ async def test_a_product_asked_for_before_it_is_in_the_catalog_is_popular_once_i
     record(popular, views("new", 5, clock), clock)
     await popular.refresh(indexed(*some(2)), timeout_s=1.0)
     assert ids(popular) == ["p0", "p1"]
-    popular.update([Product("new"), Product("nobody asks for it")])
+    popular.update([Product("new"), Product("nobody asks for it", categories=("Dull",))])
     clock.now += 1.0
     assert ids(popular) == ["new", "p0", "p1"]
+    assert ids(popular, under("Dull")) == []
 
 
 async def test_every_product_held_is_read_again_in_turn(clock: Clock) -> None:
@@ -400,3 +401,15 @@ def test_counts_of_the_release_belong_to_its_first_products_however_few_are_held
     popular = PopularNow.from_release(manifest, shelf, Popularity(capacity=2, clock=clock))
     counted = [count > 0 for _, count in popular.top(4, EVERYTHING)]
     assert counted == [True, True, False, False]
+
+
+@pytest.mark.parametrize("years", [-50, 50])
+def test_a_clock_that_is_set_right_breaks_nothing(years: int, clock: Clock) -> None:
+    popular = popular_of(some(3), [3.0, 2.0, 1.0], clock)
+    popular.popularity.count(views("p2", 100, clock))
+    clock.now += years * 365 * DAY_S
+    assert len(ids(popular)) == 3
+    popular.popularity.count(views("p1", 100, clock))
+    assert len(popular.trending(3, EVERYTHING)) <= 3
+    clock.now += 1.0
+    assert set(ids(popular)) == {"p0", "p1", "p2"}

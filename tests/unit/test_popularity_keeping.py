@@ -264,6 +264,22 @@ async def test_a_restarted_server_goes_on_where_it_was(path: Path) -> None:
     assert views(after.popularity, "p0") == views(before.popularity, "p0")
 
 
+async def test_a_server_that_was_away_for_days_counts_as_one_that_was_not(path: Path) -> None:
+    clock, feed = Clock(), ScriptedFeed()
+    stayed = keeper_of(feed, file=SnapshotFile(path), clock=clock)
+    await stopped(stayed, feed, PURCHASES)
+    clock.now += 0.9 * LONGEST_AGE_S
+    back = keeper_of(ScriptedFeed(), file=SnapshotFile(path), clock=clock)
+    fresh = Popularity(clock=clock)
+    assert fresh.now.landmark > stayed.popularity.now.landmark
+    new = [Counted("purchase", int(clock.now), "p0")]
+    for keeper in (stayed, back):
+        keeper.popularity.count(new)
+    for one, other in zip(stayed.popularity.counts, back.popularity.counts, strict=True):
+        assert one.counts(clock.now).tolist() == pytest.approx(other.counts(clock.now).tolist())
+        assert one.counts(clock.now).max() >= 1.0
+
+
 async def test_a_snapshot_is_written_now_and_then(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

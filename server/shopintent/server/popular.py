@@ -22,8 +22,6 @@ RANKED = 5
 WEEK_S = 7 * 24 * 60 * 60
 REFRESH_BATCH = 100
 """Products read from the index at once: about 1 ms of the embedded engine."""
-FAINTEST = 2.0**-20
-"""What the release says of popularity fades too, but never to nothing: it may be all there is."""
 
 
 class PopularNow:
@@ -204,8 +202,9 @@ class PopularNow:
     def _rank(self, now: float) -> _Ranking:
         """Orders the most popular products of all categories together."""
         live = self.popularity.popular
-        age = (now - self.popularity.started_at) / live.half_life_s
-        seeded_fade = max(math.exp2(-age), FAINTEST)
+        age_s = max(now - self.popularity.started_at, 0.0)
+        # Faded to nothing it still tells an order, behind all that is counted.
+        seeded_fade = math.exp2(-age_s / live.half_life_s)
         counts = dict(live.most(RANKED * self.popularity.capacity, now, above=NOTHING))
         for key in self._missing.intersection(counts):
             del counts[key]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 HALF_LIVES_OF_LANDMARK = 64
 """After so many the landmark moves on, long before weights outgrow a float."""
 MOST_HALF_LIVES = 500.0
-"""From the landmark, either way: keeps whatever time an event claims inside a float."""
+"""From the landmark, either way: keeps whatever time an event or a clock tells inside a float."""
 
 
 class FadingCounts:
@@ -52,7 +52,7 @@ class FadingCounts:
 
     def fade(self, now: float) -> float:
         """Returns what `values` must be multiplied with to be the counts of now."""
-        return math.exp2((self.landmark - now) / self.half_life_s)
+        return math.exp2(min((self.landmark - now) / self.half_life_s, MOST_HALF_LIVES))
 
     def counts(self, now: float) -> NDArray[np.float64]:
         """Returns [N], the counts now of all products in `values`, in their order."""
