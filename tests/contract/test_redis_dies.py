@@ -202,6 +202,23 @@ async def test_a_redis_that_hangs_keeps_nobody_longer_than_their_timeout(tmp_pat
         await store.close()
 
 
+async def test_a_primary_that_became_a_replica_is_left_for_whoever_has_its_address(
+    tmp_path: Path,
+) -> None:
+    with redis_server(tmp_path, "--appendfsync", "always") as server, server.client() as client:
+        store = open_sessions(server)
+        await append(store, "v", [view("a", 1)])
+        before = {each["id"] for each in client.client_list()}
+        client.replicaof("127.0.0.1", "1")
+        with pytest.raises(StateUnavailable, match="read only replica"):
+            await append(store, "v", [view("b", 2)])
+        client.replicaof("NO", "ONE")
+        await works_again(store)
+        after = {each["id"] for each in client.client_list()}
+        assert before & after == {str(client.client_id())}
+        await store.close()
+
+
 async def test_it_starts_before_redis_does(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     ConnectionError,
     NoScriptError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -37,6 +38,8 @@ ANSWER_TIMEOUT_S = 5.0
 REPLICA_TIMEOUT_S = 1.0
 Refused = ResponseError
 """How a server answers that does not do a command."""
+LOSSES = (ConnectionError, RedisTimeoutError, ReadOnlyError)
+"""What comes of a Redis that is away, or that is a replica since another took over."""
 FAILURES = (RedisError, RedisClusterException, OSError)
 
 Value = bytes | str | int | float
@@ -172,12 +175,18 @@ class RedisLink:
                 answers = await self._send(group)
             except Exception as error:
                 answers = [error] * len(group)
-            if any(isinstance(each, ConnectionError | RedisTimeoutError) for each in answers):
-                self.losses += 1
+            if any(isinstance(each, LOSSES) for each in answers):
+                await self._lose()
             for call, answer in zip(group, answers, strict=True):
                 _hand_out(call, answer)
         # Before anybody else can add a call that nobody would send.
         self._sending -= 1
+
+    async def _lose(self) -> None:
+        """Leaves the connections: what the address stands for may be another server by now."""
+        self.losses += 1
+        if not self._is_cluster:
+            await self._client.connection_pool.disconnect(inuse_connections=False)
 
     def _next_group(self) -> list[_Call]:
         group: list[_Call] = []
