@@ -9,13 +9,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 from shopintent.artifacts.event_log import IMPRESSION, LogRecord
-from shopintent.behavior import Event
-from shopintent.server.cache import LruCache
 from shopintent.server.errors import Overloaded, StateUnavailable
 from shopintent.server.pseudonyms import Pseudonyms
 from shopintent.server.sessions import (
@@ -31,6 +27,7 @@ from shopintent.server.sessions.limits import DAY_S, Limits
 from shopintent.server.sessions.redis import deleting
 from shopintent.server.sessions.redis.encoding import encoded, kept_events
 from shopintent.server.sessions.redis.feed import RedisFeed
+from shopintent.server.sessions.redis.histories import NOTHING_HELD, Histories
 from shopintent.server.sessions.redis.joining import Aliases
 from shopintent.server.sessions.redis.layout import PARTITIONS, Layout, Position
 from shopintent.server.sessions.redis.link import RedisLink, in_time
@@ -42,18 +39,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1
 """Between looks for a position."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """The history of a visitor as it was at a number."""
-
-    born: bytes
-    number: bytes
-    history: History
-
-
-NOTHING_HELD = _Held(b"", b"", EMPTY_HISTORY)
 
 
 class RedisSessions:
@@ -78,7 +63,7 @@ class RedisSessions:
         self._feed = feed
         self._records = records
         self._aliases = Aliases(state, max_cached=cached_histories)
-        self._held: LruCache[str, _Held] = LruCache(max_entries=cached_histories)
+        self._histories = Histories(max_cached=cached_histories, max_events=state.limits.max_events)
 
     @classmethod
     def open(
@@ -142,8 +127,12 @@ class RedisSessions:
             raise Overloaded()
         _, epoch, number, born, before, flags = answer
         new = [flag == ord("1") for flag in flags]
-        added = [each for each, is_new in zip(events, new, strict=True) if is_new]
-        self._hold_added(target, born, before, number, added)
+        added = [
+            each.event
+            for each, is_new in zip(events, new, strict=True)
+            if is_new and each.event.event_type != IMPRESSION
+        ]
+        self._histories.append(target, born, before, number, added)
         partition = self._state.layout.place(target).partition
         return Appended(new, str(Position(partition.name, epoch.decode(), number.decode())))
 
@@ -169,7 +158,7 @@ class RedisSessions:
         async with in_time(timeout_s):
             deleted = await deleting.delete(self._state, visitor)
         for each in deleted.visitors:
-            self._held.discard(each)
+            self._histories.forget(each)
         return deleted
 
     async def find(self, visitor: str, *, timeout_s: float) -> Deleted:
@@ -233,7 +222,7 @@ class RedisSessions:
 
         async def look(target: str, via: str) -> list[Any]:
             nonlocal held
-            held = self._held.get(target) or NOTHING_HELD
+            held = self._histories.get(target)
             place = self._state.layout.place(target)
             answer: list[Any] = await self._state.link.run(
                 "recent",
@@ -254,39 +243,11 @@ class RedisSessions:
         target, answer = await self._aliases.reach(visitor, look)
         status, reached = answer[:2]
         if status == b"none":
-            self._held.discard(target)
+            self._histories.forget(target)
             return reached, EMPTY_HISTORY
         if status == b"same":
             return reached, held.history
         _, _, born, number, members = answer
         before = held.history if status == b"since" else EMPTY_HISTORY
-        found = _Held(born, number, self._with(before, kept_events(members)))
-        return reached, self._hold(target, found).history
-
-    def _with(self, history: History, added: Sequence[Event]) -> History:
-        """Returns a history and the events added since; the same object when there are none."""
-        if not added:
-            return history
-        # The sort is stable: of one time, what was held comes first.
-        events = sorted([*history.events, *added], key=attrgetter("event_time"))
-        return History(tuple(events[-self._state.limits.max_events :]))
-
-    def _hold(self, visitor: str, found: _Held) -> _Held:
-        """Holds what was found, unless something newer is held by now; returns what is held."""
-        held = self._held.get(visitor)
-        if held is not None and held.born == found.born and int(held.number) >= int(found.number):
-            return held
-        self._held.put(visitor, found)
-        return found
-
-    def _hold_added(
-        self, visitor: str, born: bytes, before: bytes, number: bytes, added: Sequence[TrackedEvent]
-    ) -> None:
-        """Adds events to what is held, where that is all there was before them."""
-        held = self._held.get(visitor)
-        if before == b"0" and number != before:
-            held = _Held(born, before, EMPTY_HISTORY)
-        if held is None or held.born != born or held.number != before:
-            return
-        behavior = [each.event for each in added if each.event.event_type != IMPRESSION]
-        self._held.put(visitor, _Held(born, number, self._with(held.history, behavior)))
+        added = kept_events(members)
+        return reached, self._histories.read(target, before, born, number, added)
