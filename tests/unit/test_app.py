@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from shopintent.server.config import Config, ConfigError, check_listen
 from shopintent.server.metrics import Metrics
 from shopintent.server.popularity.counters import Popularity
 from shopintent.server.popularity.snapshot_file import SnapshotFile
+from shopintent.server.services.convert import EVERYTHING
 from shopintent.server.services.health import SERVICES
+from shopintent.server.sessions import Counted
 from shopintent.v1 import catalog_service_pb2 as catalog_pb
 from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import event_service_pb2_grpc, recommendation_service_pb2_grpc
@@ -30,9 +33,11 @@ from support.certificates import make_certificate
 from support.counting import count_of
 from support.server import (
     app_of,
+    config_of,
     eventually,
     failure_of,
     make_outside,
+    running,
     serving,
     write_small_release,
 )
@@ -107,6 +112,22 @@ async def test_a_product_deleted_by_another_server_stops_being_popular(tmp_path:
             return await best() != gone
 
         await eventually(is_gone)
+
+
+@pytest.mark.events
+async def test_popular_products_are_read_as_soon_as_a_release_serves(tmp_path: Path) -> None:
+    outside = make_outside(tmp_path)
+    like = outside.index.products["p8"]
+    outside.index.products["new"] = replace(like, product=replace(like.product, product_id="new"))
+    app = app_of(config_of(popular_refresh_s=3600.0), outside)
+    popular = app.traffic.serving.popular
+    popular.popularity.count([Counted("purchase", int(time.time()), "new")] * 100)
+    async with running(app):
+
+        async def is_popular() -> bool:
+            return popular.top(1, EVERYTHING)[0][0].product_id == "new"
+
+        await eventually(is_popular)
 
 
 async def test_reflection_names_every_service(tmp_path: Path) -> None:
