@@ -35,6 +35,7 @@ from shopintent.trainer.data.event_records import REPEATED
 pytestmark = pytest.mark.events
 
 NOW = 1_750_000_000
+ODD = 'NA "küche"\n1 \u2028 \x85 \r \\n ,;\t \U0001f9a9 x'
 YESTERDAY, TODAY = "2025-06-14", "2025-06-15"
 SEQUENCES = count(1)
 
@@ -181,7 +182,7 @@ def test_every_field_of_behavior_comes_through(log: Log) -> None:
     log.segment(
         2,
         [
-            record("a", "", at=NOW - 90, event_type="search", search_query='NA "küche"\n1'),
+            record("a", "", at=NOW - 90, event_type="search", search_query=ODD),
             record("a", "", at=NOW - 80, event_type="view-category", category="Home > Pans"),
             record("a", "null", at=NOW - 70),
             record("a", "P1", at=NOW - 61, event_type="purchase", quantity=3),
@@ -189,7 +190,7 @@ def test_every_field_of_behavior_comes_through(log: Log) -> None:
     )
     columns = ("event_type", "event_time", "product_id", "category", "search_query", "quantity")
     assert list(log.prepare().events().select(columns).collect().iter_rows()) == [
-        ("search", NOW - 90, "", "", 'NA "küche"\n1', 0),
+        ("search", NOW - 90, "", "", ODD, 0),
         ("view-category", NOW - 80, "", "Home > Pans", "", 0),
         ("view-product", NOW - 70, "null", "", "", 0),
         ("purchase", NOW - 61, "P1", "", "", 3),
@@ -201,7 +202,7 @@ def test_products_that_the_shop_wrote_go_before_those_of_an_earlier_dataset(
 ) -> None:
     written = [
         Product("P1", "New title", categories=("Home > Pans", "Sale"), currency="EUR"),
-        Product("new", "New product"),
+        Product("new", "New\u2028product\x85\r"),
     ]
     lines = [json.dumps(product_to_json(each), ensure_ascii=False) for each in written]
     (log.folder / PRODUCTS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -217,7 +218,7 @@ def test_products_that_the_shop_wrote_go_before_those_of_an_earlier_dataset(
     dataset = log.prepare(earlier=Dataset.open(tmp_path / "earlier"))
     again = {each.product_id: each for each in dataset.products()}
     assert again["P1"].title == "Newer title"
-    assert again["new"].title == "New product"
+    assert again["new"].title == "New\u2028product\x85\r"
     counts = dict(dataset.product_table().select("product_id", "n_events").collect().iter_rows())
     assert counts == {"P1": 1, "P2": 1, "new": 0, "unwritten": 1}
 

@@ -105,7 +105,7 @@ def _catalog(root: Path) -> pl.DataFrame:
     if not path.is_file():
         return known_products([])
     try:
-        lines = path.read_text("utf-8").splitlines()
-        return known_products([product_from_json(json.loads(line)) for line in lines])
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            return known_products([product_from_json(json.loads(line)) for line in lines])
     except (ValueError, KeyError) as error:
         raise PrepareError(f"{path}: holds a line that is no product ({error!r}).") from error
