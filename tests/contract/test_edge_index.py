@@ -16,7 +16,7 @@ import pytest
 from shopintent.artifacts import IndexedProduct, Manifest, ReleaseError, ReleaseFolder
 from shopintent.behavior import Product
 from shopintent.server.errors import IndexUnavailable, ReleaseMismatch
-from shopintent.server.index import ProductFilter, edge_engine, edge_files
+from shopintent.server.index import ProductFilter, edge, edge_engine, edge_files
 from shopintent.server.index.edge import EdgeProductIndex
 from support import shop as shops
 from support.index_suite import EVERYTHING, TIMEOUT_S, expected, nearest_ids, query
@@ -189,6 +189,25 @@ async def test_the_search_graph_finds_nearly_all_of_the_nearest(
         found = set(await nearest_ids(index, ProductFilter(), limit=50, seed=seed))
         hits += len(found & set(expected(shop, query(seed), ProductFilter())[:50]))
     assert hits / (20 * 50) > 0.95
+    await index.close()
+
+
+@pytest.mark.parametrize("most_left_out", [0, 30, 1_000])
+async def test_what_is_excluded_takes_no_place_however_much_it_is(
+    tmp_path: Path,
+    release: ReleaseFolder,
+    manifest: Manifest,
+    shop: list[IndexedProduct],
+    monkeypatch: pytest.MonkeyPatch,
+    most_left_out: int,
+) -> None:
+    monkeypatch.setattr(edge, "MOST_LEFT_OUT", most_left_out)
+    index = EdgeProductIndex.open(tmp_path, release, manifest)
+    nearest = expected(shop, query(), ProductFilter())
+    for excluded in (nearest[:1], nearest[:30], nearest[5:40:2], nearest, ["unknown"]):
+        product_filter = ProductFilter(excluded_product_ids=frozenset(excluded))
+        found = await nearest_ids(index, product_filter, limit=20)
+        assert found == expected(shop, query(), product_filter)[:20]
     await index.close()
 
 

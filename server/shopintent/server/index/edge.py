@@ -14,6 +14,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from shopintent.server.index.edge_engine import SEARCH_CANDIDATES, point_of, wor
 logger = logging.getLogger(__name__)
 
 PointId = int | uuid.UUID | str
+
+MOST_LEFT_OUT = 200
+"""Products that the visitor must not see, found and then left out; more are for the search."""
 
 POINTS_BETWEEN_YIELDS = 50
 """About 2 ms of work: making points of products is slower than writing them."""
@@ -132,9 +136,16 @@ class EdgeProductIndex:
         timeout_s: float,
     ) -> list[Candidate]:
         """Returns the products nearest to the embedding [D] that pass the filter, best first."""
-        query = self._query(embedding, limit, product_filter)
+        # Leaving out a few afterwards takes the engine a third less than doing it in the search.
+        excluded = set(_point_ids(product_filter.excluded_product_ids))
+        if limit <= 0 or len(excluded) > MOST_LEFT_OUT:
+            excluded = set()
+        else:
+            product_filter = replace(product_filter, excluded_product_ids=frozenset())
+        query = self._query(embedding, limit + len(excluded), product_filter)
         with self._answer(timeout_s):
-            return self._candidates(self._shard.query(query))
+            points = [each for each in self._shard.query(query) if each.id not in excluded]
+            return self._candidates(points[:limit] if excluded else points)
 
     async def recall(self, embeddings: NDArray[np.float32], *, k: int, timeout_s: float) -> float:
         """Returns the share of the k truly nearest that queries [N, D] find, in [0, 1].
