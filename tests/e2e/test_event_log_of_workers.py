@@ -6,55 +6,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from shopintent.artifacts import ReleasesRoot
 from shopintent.server.keyring_file import read_keyring
-from shopintent.v1 import event_service_pb2_grpc
-from shopintent.v1.event_service_pb2 import TrackEventsRequest
-from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent, Visitor
 from support.event_logs import bytes_of, read_log
 from support.server import write_small_release
+from support.workers import SERVER, eventually, serving, track
 
 pytestmark = pytest.mark.events
-
-PATIENCE_S = 60.0
-SERVER = (sys.executable, "-m", "shopintent.server")
-
-
-def eventually(holds: Callable[[], object]) -> bool:
-    """Returns whether it holds at last."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-@contextmanager
-def serving(root: Path) -> Iterator[str]:
-    """Runs a server of two workers, without Triton, and yields its address."""
-    ready = root / "ready.json"
-    options = (
-        *(f"--releases={root}", "--triton-address=127.0.0.1:1", "--check-timeout-s=0.2"),
-        *("--workers=2", "--listen=127.0.0.1:0", f"--ready-file={ready}", "--log-level=error"),
-    )
-    process = subprocess.Popen([*SERVER, "serve", *options])
-    try:
-        assert eventually(ready.exists)
-        yield json.loads(ready.read_text())["address"]
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
 
 
 def command(root: Path, *arguments: str) -> tuple[int, Any]:
@@ -62,16 +26,6 @@ def command(root: Path, *arguments: str) -> tuple[int, Any]:
     words = [*SERVER, *arguments, f"--releases={root}", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.returncode, json.loads(done.stdout)
-
-
-def track(address: str, user_id: str, visitor_id: str, product_id: str) -> None:
-    event = UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id=product_id)
-    visitor = Visitor(user_id=user_id, visitor_id=visitor_id)
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(address, options) as channel:
-        stub: Any = event_service_pb2_grpc.EventServiceStub(channel)
-        request = TrackEventsRequest(visitor=visitor, events=[event])
-        stub.TrackEvents(request, timeout=20, wait_for_ready=True)
 
 
 def writer_of(log: Path) -> int:
@@ -94,7 +48,7 @@ def test_the_log_survives_the_worker_that_writes_it_and_a_visitor_is_deleted_bes
     def logged() -> list[str]:
         return sorted(each.product_id for each in read_log(log) if each.product_id)
 
-    with serving(root) as address:
+    with serving(root) as (address, _):
         for number in range(4):
             track(address, "", "v-anonymous-0001", f"p{number}")
         track(address, "", "v-somebody-else1", "other")
