@@ -53,7 +53,7 @@ MOST_LINES = 1_000
 
 
 class TogetherHandler(logging.Handler):
-    """Writes lines together: a write for every call is a third of what its line costs.
+    """Writes lines together: a write for every call is a fifth of what its line costs.
 
     Warnings and what is worse are written at once, with all lines before them.
     """
