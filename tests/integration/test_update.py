@@ -137,7 +137,7 @@ def test_an_update_is_published_with_the_release_it_goes_on_from(
 
 def test_what_forgets_the_past_is_refused(seasons: Seasons, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = ("--learning-rate", "0.05", "--replay-ratio", "0", "--max-epochs", "2")
+    options = ("--learning-rate", "3", "--replay-ratio", "0", "--max-epochs", "3")
     result = command(seasons, out, "--replay", seasons.first.folder, *options)
     assert result.exit_code == 1
     (line,) = [each for each in result.output.splitlines() if each.startswith("error: ")]
