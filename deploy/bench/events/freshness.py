@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +30,8 @@ from shopintent.v1.user_event_pb2 import UserEvent
 from shopintent.v1.user_event_pb2 import Visitor as VisitorMessage
 
 PATIENCE_S = 10.0
+WARM_UP = 32
+"""Trials before those that count."""
 UNDECIDABLE = 1e-4
 """Where an event changes an answer by less, nobody can tell whether it is known."""
 
@@ -203,17 +205,18 @@ async def _run(
     trials: int,
     at_once: int,
 ) -> Trials:
-    """Tries so often; each visitor is tried by one at a time."""
-    found, left = Trials(), iter(range(trials))
+    """Tries so often, after a warm-up; each visitor is tried by one at a time."""
 
-    async def one(number: int) -> None:
+    async def one(number: int, found: Trials, left: Iterator[int]) -> None:
         own = itertools.cycle(visitors[number::at_once])
         shelf = itertools.cycle(products[number::at_once])
         for _ in left:
             event = events.add_to_cart(next(shelf).product_id, event_id=str(uuid.uuid4()))
             await trial(found, next(own), event)
 
-    await asyncio.gather(*(one(number) for number in range(at_once)))
+    for tried in (WARM_UP, trials):
+        found, left = Trials(), iter(range(tried))
+        await asyncio.gather(*(one(number, found, left) for number in range(at_once)))
     return found
 
 
