@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.bench.arguments import add_load, add_servers, parser_of, positive
 from shopintent.client.calls import TIMEOUT_S
 
-OUT = Path("build/bench")
 GROWTH = (0, 8, 32, 128)
 DESCRIPTION = """\
 Measures how fast answers come, end to end, and checks that they are right.
@@ -69,57 +68,16 @@ class Options:
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Returns the options of a command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.bench",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("python -m deploy.bench", DESCRIPTION, EPILOG)
     add = parser.add_argument
     add(
-        "--quick",
-        action="store_true",
-        help="one size, one round of a second each: noisy. What is given beside it wins",
-    )
-    add(
         "--products",
-        type=_positive,
+        type=positive,
         nargs="+",
         metavar="N",
         help="collection sizes; default 10000 50000, quick 10000",
     )
-    add(
-        "--in-flight",
-        type=_positive,
-        nargs="+",
-        metavar="N",
-        help="calls kept in flight; default 1 16 64 256, quick 1 64",
-    )
-    add(
-        "--rounds",
-        type=_positive,
-        metavar="N",
-        help="how often every cell is measured; default 3, quick 1",
-    )
-    add(
-        "--seconds",
-        type=float,
-        metavar="S",
-        help="measured of every cell in every round; default 3, quick 1",
-    )
-    add(
-        "--visitors",
-        type=_positive,
-        metavar="N",
-        help="visitors whose calls take turns; default 1000, quick 200",
-    )
-    add(
-        "--events",
-        type=_positive,
-        metavar="N",
-        default=20,
-        help="tracked of every visitor; default %(default)s",
-    )
+    add_load(add, in_flight="default 1 16 64 256, quick 1 64", seconds="default 3, quick 1")
     add(
         "--growth",
         type=int,
@@ -139,20 +97,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         default=TIMEOUT_S,
         help="of a call in the overload; default %(default)s, that of the Python client",
     )
-    add(
-        "--release",
-        type=Path,
-        metavar="ROOT",
-        help="a releases root, whose serving release is measured; default: a release made for it",
-    )
-    add(
-        "--server-option",
-        action="append",
-        default=[],
-        metavar="OPTION",
-        help="given to shopintent-server, such as --workers=2; may be repeated",
-    )
-    add("--out", type=Path, metavar="FOLDER", default=OUT, help="default %(default)s")
+    add_servers(add)
     given = parser.parse_args(arguments)
     quick = given.quick
     return Options(
@@ -169,10 +114,3 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         server_options=tuple(given.server_option),
         out=given.out,
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value

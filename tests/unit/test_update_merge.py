@@ -19,10 +19,10 @@ from shopintent.trainer.data.prepared import (
     Dataset,
     DatasetInfo,
 )
-from shopintent.trainer.data.products import PRODUCT_SCHEMA
+from shopintent.trainer.data.products import PRODUCT_SCHEMA, known_products
 from shopintent.trainer.run import Run
 from shopintent.trainer.update.config import UpdateError
-from shopintent.trainer.update.merge import latest, merge, table_of
+from shopintent.trainer.update.merge import latest, merge
 from shopintent.trainer.update.serving import Serving
 from support.learning import GAP_S, make_run
 
@@ -51,7 +51,7 @@ def dataset(folder: Path, rows: list[Row], products: list[Product], **info: Any)
     )  # fmt: skip
     events.write_parquet(folder / EVENTS_FILE)
     pl.DataFrame(schema=SESSION_SCHEMA).write_parquet(folder / SESSIONS_FILE)
-    table_of(products).write_parquet(folder / PRODUCTS_FILE)
+    known_products(products).write_parquet(folder / PRODUCTS_FILE)
     until = max(row[3] for row in rows)
     replace(INFO, observed_until=until, **info).save(folder)
     return Dataset.open(folder)
@@ -124,7 +124,7 @@ def test_a_product_is_what_the_newest_table_that_knows_says_of_it() -> None:
         Product("b"),  # seen in events, described by nobody
         Product("c", title="new"),
     ]
-    table = latest([table_of(release), table_of(later)])
+    table = latest([known_products(release), known_products(later)])
     assert table.schema == pl.Schema(PRODUCT_SCHEMA)
     rows = {row["product_id"]: row for row in table.iter_rows(named=True)}
     assert rows["a"]["title"] == "new title"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -12,58 +10,37 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-import grpc
 from rich.console import Console
-from rich.text import Text
 
-from deploy.bench import h2load, machine, report
+from deploy.bench import h2load, machine, program, report
 from deploy.bench.events import plot, tracking
 from deploy.bench.events.freshness import Fresh, measure_freshness, measure_streams
 from deploy.bench.events.gateways import Gateways, serving_each
 from deploy.bench.events.options import Options, parse
 from deploy.bench.events.report import sections
-from deploy.bench.load import LoadError
-from deploy.bench.release import bench_release
 from deploy.bench.rounds import measure_rounds
 from deploy.bench.visitors import Visitor, make_visitors, track
-from deploy.demo.processes import ProcessError
-from deploy.demo.screen import console as wide_console
 from deploy.demo.stack import triton
-from shopintent.artifacts import ReleasesRoot, read_products
+from shopintent.artifacts import read_products
 from shopintent.behavior import Product
-from shopintent.client import ShopIntentClient, ShopIntentError
-
-INTERRUPTED = 130
+from shopintent.client import ShopIntentClient
 
 
 def main() -> int:
-    console, options = wide_console(), parse()
-    # Ending the bench in any way ends its processes: finally blocks run.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        started = time.monotonic()
+    options = parse()
+
+    def work(console: Console) -> list[Path]:
         found = bench(console, options)
         report.show(console, sections(found))
-        written = write(found, options.out)
-    except KeyboardInterrupt:
-        console.print("stopped")
-        return INTERRUPTED
-    except (LoadError, ProcessError, ShopIntentError, grpc.RpcError) as error:
-        console.print("\n[bold red]the bench failed:[/]", Text(str(error)))
-        return 1
-    console.print(f"{' '.join(map(str, written))}: after {time.monotonic() - started:.0f} s")
-    return 0
+        return write(found, options.out)
+
+    return program.run(work)
 
 
 def bench(console: Console, options: Options) -> report.Json:
     """Starts everything, measures, and returns what the JSON file holds."""
     h2load.find()
-    releases = (
-        bench_release(console, options.out / "release")
-        if options.release is None
-        else ReleasesRoot(options.release)
-    )
+    releases = program.releases_of(console, options.release, options.out)
     release_id = releases.current()
     assert release_id is not None, f"{releases.path} names no current release"
     products = [each.product for each in read_products(releases.release(release_id))]
@@ -82,11 +59,10 @@ def bench(console: Console, options: Options) -> report.Json:
                 )
             )
         found = measure(console, options, gateways, products)
-    arguments = f" ARGS={shlex.quote(shlex.join(sys.argv[1:]))}" if sys.argv[1:] else ""
     return {
         "commit": machine.commit(),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"make bench-events{arguments}",
+        "command": program.command("bench-events"),
         "machine": machine.describe(),
         **found,
     }
@@ -144,16 +120,16 @@ def measure_fresh(
 
 
 def write(found: report.Json, folder: Path) -> list[Path]:
-    """Writes the results as JSON, Markdown and a picture; each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"events.{kind}" for kind in ("json", "md", "png")]
-    parts = [file.with_name(f".part.{file.name}") for file in files]
-    parts[0].write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    parts[1].write_text(report.markdown(found, sections(found)), encoding="utf-8")
-    plot.draw(found["rows"], found["fresh"], parts[2])
-    for part, file in zip(parts, files, strict=True):
-        part.replace(file)
-    return files
+    """Writes the results as JSON, Markdown and a picture, all or none."""
+    text = report.markdown(found, sections(found))
+    return program.write_all(
+        folder,
+        {
+            "events.json": lambda part: part.write_text(json.dumps(found, indent=2) + "\n"),
+            "events.md": lambda part: part.write_text(text, encoding="utf-8"),
+            "events.png": lambda part: plot.draw(found["rows"], found["fresh"], part),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-OUT = Path("build/bench")
+from deploy.bench.arguments import add_load, add_servers, parser_of, positive
+
 SQLITE, MEMORY, REDIS = "sqlite", "memory", "redis"
 STORES = (SQLITE, MEMORY, REDIS)
 DESCRIPTION = """\
@@ -66,18 +66,8 @@ class Options:
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Returns the options of a command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.bench.events",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("python -m deploy.bench.events", DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add(
-        "--quick",
-        action="store_true",
-        help="one round of a second each: noisy. What is given beside it wins",
-    )
     add(
         "--stores",
         nargs="+",
@@ -85,73 +75,29 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         help="where sessions are kept; default: all, redis where redis-server is installed",
     )
     add(
-        "--in-flight",
-        type=_positive,
-        nargs="+",
-        metavar="N",
-        help="calls kept in flight; default 1 16 64",
-    )
-    add(
         "--batches",
-        type=_positive,
+        type=positive,
         nargs="+",
         metavar="N",
         default=[1, 10],
         help="events of a call, at most 100; default 1 10",
     )
-    add(
-        "--rounds",
-        type=_positive,
-        metavar="N",
-        help="how often every cell is measured; default 3, quick 1",
-    )
-    add(
-        "--seconds",
-        type=float,
-        metavar="S",
-        help="measured of every cell in every round; default 3, quick 1",
-    )
-    add(
-        "--visitors",
-        type=_positive,
-        metavar="N",
-        help="visitors whose calls take turns; default 1000, quick 200",
-    )
-    add(
-        "--events",
-        type=_positive,
-        metavar="N",
-        default=20,
-        help="tracked of every visitor before; default %(default)s",
-    )
+    add_load(add, in_flight="default 1 16 64", seconds="default 3, quick 1")
     add(
         "--trials",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="of freshness and of stream; default 2000, quick 200",
     )
     add(
         "--at-once",
-        type=_positive,
+        type=positive,
         nargs="+",
         metavar="N",
         default=[1, 8],
         help="visitors of whom freshness is measured at a time; default 1 8",
     )
-    add(
-        "--release",
-        type=Path,
-        metavar="ROOT",
-        help="a releases root, whose serving release is measured; default: a release made for it",
-    )
-    add(
-        "--server-option",
-        action="append",
-        default=[],
-        metavar="OPTION",
-        help="given to every shopintent-server; may be repeated",
-    )
-    add("--out", type=Path, metavar="FOLDER", default=OUT, help="default %(default)s")
+    add_servers(add)
     given = parser.parse_args(arguments)
     quick = given.quick
     installed = [each for each in STORES if each != REDIS or shutil.which("redis-server")]
@@ -169,10 +115,3 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         server_options=tuple(given.server_option),
         out=given.out,
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value

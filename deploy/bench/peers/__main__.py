@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from deploy.bench import h2load, machine
-from deploy.bench.load import LoadError
+from deploy.bench import h2load, machine, program
 from deploy.bench.peers import contenders, report, results
 from deploy.bench.peers.behaviors import Model
 from deploy.bench.peers.compare import measure_rounds, tune
@@ -24,43 +21,27 @@ from deploy.bench.peers.contenders import Contender, Shop
 from deploy.bench.peers.environments import NotSetUp, set_up, versions
 from deploy.bench.peers.options import Options, parse
 from deploy.bench.peers.peers import Peer, Settings, told
-from deploy.bench.release import bench_release
-from deploy.bench.verify import WrongAnswer
 from deploy.bench.visitors import make_visitors
-from deploy.demo.processes import ProcessError
-from deploy.demo.screen import console as wide_console
-from shopintent.artifacts import ReleaseError, ReleasesRoot
 from shopintent.artifacts.products import read_first_products
 from shopintent.behavior.vocabulary import UNKNOWN
-from shopintent.client import ShopIntentError
 
-INTERRUPTED = 130
 VIEWED_PRODUCTS = 2_000
 
 Json = dict[str, Any]
 
 
 def main() -> int:
-    console, options = wide_console(), parse()
-    # Ending the comparison in any way ends its processes: finally blocks run.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        started = time.monotonic()
+    options = parse()
+
+    def work(console: Console) -> list[Path]:
         pythons = {peer: set_up(console, peer) for peer in options.peers}
         if options.set_up_only:
-            return 0
+            return []
         found = compare(console, options, pythons)
         report.show(console, found)
-        written = write(found, options.out)
-    except KeyboardInterrupt:
-        console.print("stopped")
-        return INTERRUPTED
-    except (LoadError, NotSetUp, ProcessError, ReleaseError, WrongAnswer, ShopIntentError) as error:
-        console.print("\n[bold red]the comparison failed:[/]", Text(str(error)))
-        return 1
-    console.print(f"{' '.join(map(str, written))}: after {time.monotonic() - started:.0f} s")
-    return 0
+        return write(found, options.out)
+
+    return program.run(work, NotSetUp)
 
 
 def compare(console: Console, options: Options, pythons: Mapping[Peer, Path]) -> Json:
@@ -89,7 +70,7 @@ def compare(console: Console, options: Options, pythons: Mapping[Peer, Path]) ->
     return {
         "commit": machine.commit(),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m deploy.bench.peers", *sys.argv[1:]]),
+        "command": program.command("bench-peers"),
         "machine": machine.describe(),
         "events": options.events,
         "visitors": options.visitors,
@@ -114,11 +95,7 @@ def compare(console: Console, options: Options, pythons: Mapping[Peer, Path]) ->
 
 def open_shop(console: Console, options: Options) -> Shop:
     """Returns what everybody is asked about; makes a release when none is given."""
-    releases = (
-        bench_release(console, options.out / "release")
-        if options.release is None
-        else ReleasesRoot(options.release)
-    )
+    releases = program.releases_of(console, options.release, options.out)
     model, now = Model.open(releases), int(time.time())
     folder = releases.release(model.manifest.release_id)
     # The content of other products is in our server's index only.
@@ -158,16 +135,15 @@ def described(
 
 
 def write(found: Json, folder: Path) -> list[Path]:
-    """Writes the results as JSON and Markdown; each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"peers.{kind}" for kind in ("json", "md")]
-    for file, text in zip(
-        files, (json.dumps(found, indent=2) + "\n", report.markdown(found)), strict=True
-    ):
-        part = file.with_name(f".part.{file.name}")
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    return files
+    """Writes the results as JSON and Markdown, both or none."""
+    text = report.markdown(found)
+    return program.write_all(
+        folder,
+        {
+            "peers.json": lambda part: part.write_text(json.dumps(found, indent=2) + "\n"),
+            "peers.md": lambda part: part.write_text(text, encoding="utf-8"),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.bench.arguments import add_load, add_servers, parser_of
 from deploy.bench.peers.peers import PEERS, Peer, by_name
 
-OUT = Path("build/bench")
 DESCRIPTION = """\
 Compares PredictIntent with what a team would otherwise write around the same ONNX model:
 FastAPI, LitServe, Ray Serve and BentoML, each the way its documentation recommends for throughput
@@ -51,55 +50,23 @@ class Options:
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Returns the options of a command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.bench.peers",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("python -m deploy.bench.peers", DESCRIPTION, EPILOG)
     add = parser.add_argument
     names = [peer.name for peer in PEERS]
     add("--only", choices=names, nargs="+", default=names, help="these peers; default: all")
     add("--set-up", action="store_true", help="make the environments and measure nothing")
-    add("--quick", action="store_true", help="one round of a second a cell: noisy")
-    add(
-        "--in-flight",
-        type=_positive,
-        nargs="+",
-        metavar="N",
-        default=[1, 16, 64],
-        help="calls kept in flight; default 1 16 64",
-    )
-    add("--rounds", type=_positive, metavar="N", help="default 3, quick 1")
-    add("--seconds", type=float, metavar="S", help="of every cell in every round; default 4")
-    add("--visitors", type=_positive, metavar="N", default=1_000, help="default %(default)s")
-    add("--events", type=_positive, metavar="N", default=20, help="of each; default %(default)s")
-    add("--release", type=Path, metavar="ROOT", help="a releases root, instead of making one")
-    add(
-        "--server-option",
-        action="append",
-        default=[],
-        metavar="OPTION",
-        help="given to shopintent-server, such as --workers=2; may be repeated",
-    )
-    add("--out", type=Path, metavar="FOLDER", default=OUT, help="default %(default)s")
+    add_load(add, in_flight="default 1 16 64", seconds="default 4, quick 1")
+    add_servers(add)
     given = parser.parse_args(arguments)
     return Options(
         peers=tuple(by_name(name) for name in names if name in given.only),
         set_up_only=given.set_up,
-        in_flight=tuple(sorted(set(given.in_flight))),
+        in_flight=tuple(sorted(set(given.in_flight or [1, 16, 64]))),
         rounds=given.rounds or (1 if given.quick else 3),
         seconds=given.seconds or (1.0 if given.quick else 4.0),
-        visitors=given.visitors,
+        visitors=given.visitors or (200 if given.quick else 1_000),
         events=given.events,
         release=given.release,
         server_options=tuple(given.server_option),
         out=given.out,
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value

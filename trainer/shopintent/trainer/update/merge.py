@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from shopintent.behavior import EVENT_TYPES, Product
+from shopintent.behavior import EVENT_TYPES
 from shopintent.trainer.data.labels import with_labels
 from shopintent.trainer.data.prepared import (
     EVENT_SCHEMA,
@@ -24,7 +24,7 @@ from shopintent.trainer.data.prepared import (
     Dataset,
     DatasetInfo,
 )
-from shopintent.trainer.data.products import PRODUCT_SCHEMA
+from shopintent.trainer.data.products import PRODUCT_SCHEMA, known_products
 from shopintent.trainer.data.sessions import sessions_of
 from shopintent.trainer.update.config import UpdateError
 from shopintent.trainer.update.serving import Serving
@@ -67,7 +67,7 @@ def merge(serving: Serving, replay: Dataset | None, new: Dataset, folder: Path) 
         pl.col(name).cast(dtype) for name, dtype in SESSION_SCHEMA.items()
     ).write_parquet(folder / SESSIONS_FILE)
     older = [] if replay is None else [replay.product_table().collect()]
-    products = latest([table_of(serving.products), *older, new.product_table().collect()])
+    products = latest([known_products(serving.products), *older, new.product_table().collect()])
     products.write_parquet(folder / PRODUCTS_FILE)
     info_of(new, events, n_sessions=len(sessions), n_products=len(products)).save(folder)
     return Merged(Dataset.open(folder), dict(foreign["event_type"].value_counts().iter_rows()))
@@ -97,27 +97,6 @@ def joined(old: pl.DataFrame, new: pl.DataFrame) -> list[pl.DataFrame]:
     last = old.select(pl.col("event_time").max(), pl.col("session_id").max()).row(0)
     later = new.filter(pl.col("event_time") > last[0])
     return [old, later.with_columns(pl.col("session_id") + (last[1] + 1))]
-
-
-def table_of(products: Sequence[Product]) -> pl.DataFrame:
-    """Returns products as a prepared dataset has them, by nobody seen."""
-    rows = [
-        {
-            "product_id": each.product_id,
-            "title": each.title,
-            "description": each.description,
-            "brand": each.brand,
-            "categories": list(each.categories),
-            "price": None if each.price is None else str(each.price),
-            "currency": each.currency,
-            "in_stock": each.in_stock,
-            "n_events": 0,
-            "first_seen_time": None,
-            "last_seen_time": None,
-        }
-        for each in products
-    ]
-    return pl.DataFrame(rows, schema=PRODUCT_SCHEMA)
 
 
 def latest(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
