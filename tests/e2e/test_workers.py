@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,6 +55,23 @@ class Workers:
     def logged(self, message: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.process.log_file.read_text().splitlines()]
         return [line for line in lines if line["message"] == message]
+
+    def answering(self, channel: grpc.Channel) -> int:
+        """Returns the number of the worker that answers a connection."""
+        request_id = str(uuid.uuid4())
+        stub: Any = recommendation_service_pb2_grpc.RecommendationServiceStub(channel)
+        stub.Recommend(
+            pb.RecommendRequest(),
+            metadata=[("x-request-id", request_id)],
+            timeout=PATIENCE_S,
+        )
+
+        def told() -> list[int]:
+            lines = self.logged("call")
+            return [line["worker"] for line in lines if line["request_id"] == request_id]
+
+        assert eventually(told)
+        return told()[0]
 
     def running(self) -> dict[int, int]:
         """Returns the process id of each worker, by its number."""
@@ -190,10 +208,7 @@ def test_a_killed_worker_fails_no_call_of_the_other_and_is_replaced(
     viewed = [UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id=seen)]
     before = workers.running()
     with workers.connection() as channel:
-        logged = len(workers.logged("call"))
-        recommend(channel, "", recent_events=viewed)
-        assert eventually(lambda: len(workers.logged("call")) > logged)
-        survivor = workers.logged("call")[-1]["worker"]
+        survivor = workers.answering(channel)
         with ThreadPoolExecutor(8) as pool:
             calls = [pool.submit(recommend, channel, "", recent_events=viewed) for _ in range(400)]
             os.kill(before[1 - survivor], signal.SIGKILL)
