@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +33,10 @@ def killed(root: Path) -> Iterator[str]:
     """Runs the server and kills all of it, which leaves it no time to write anything."""
     with serving(root) as (address, process):
         yield address
+        # Workers whose supervisor ends are told to end; these are given no time to.
+        process.send_signal(signal.SIGSTOP)
+        for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(worker), signal.SIGKILL)
         process.kill()
         process.wait(PATIENCE_S)
 
