@@ -103,6 +103,7 @@ class VisitorEraser:
         return (
             StoreCount(SESSIONS, "traces", traces),
             StoreCount(EVENT_LOG, "traces", occurrences),
+            # Of product ids alone: what was taken back can not be asked for by visitor.
             StoreCount(COUNTERS, "events", 0),
         )
 
