@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto format lint lint-protos types test demo serve bench bench-events bench-peers peers lock clean
+.PHONY: help setup proto format lint lint-protos types test demo serve bench bench-events bench-peers tools peers lock clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv and .triton; instant when nothing changed
 	@$(BIN)/python -m deploy.triton setup
@@ -57,6 +57,9 @@ bench-events: setup ## Measure tracking, and how soon answers know; ARGS='--help
 
 bench-peers: setup ## Compare with FastAPI, LitServe, Ray Serve and BentoML; ARGS='--help' teaches
 	@$(BIN)/python -m deploy.bench.peers $(ARGS)
+
+tools: ## Install redis-server and h2load with apt-get, which some tests and benches drive
+	@sh deploy/tools.sh
 
 peers: setup ## Make .peers with RecTools and RecBole, which `benchmark` compares with
 	@$(BIN)/python -m deploy.peers
