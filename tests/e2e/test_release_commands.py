@@ -18,7 +18,6 @@ from deploy.demo.stack import SERVER, Stack, model_control_key, serving
 from shopintent.artifacts import ReleasesRoot
 from shopintent.artifacts.routing import read_audit, read_routing
 from shopintent.client import PermissionDeniedError, ReleaseNotReadyError, ShopIntentClient
-from shopintent.v1 import release_service_pb2 as pb
 from support.releases import clone_release
 from support.server import eventually
 from support.trained import RELEASE, Trained
