@@ -112,7 +112,7 @@ async def test_a_release_that_is_named_no_longer_is_closed_after_its_last_answer
 ) -> None:
     traffic = await traffic_of(shop, Routing("r2"))
     model = shop.outsides["r2"].model
-    model.delay_s = 0.2
+    model.delay_s = 0.6
     async with served_by(traffic) as served:
         call = served.recommendation.PredictIntent(asked_by("s1"))
         await model.asked.wait()
