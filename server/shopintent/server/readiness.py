@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shopintent.artifacts import Manifest, ReleaseError, signature
 from shopintent.artifacts.golden import Answers, Golden, mismatches, read_golden
 from shopintent.artifacts.metrics import worse_than
-from shopintent.server.errors import ReleaseNotReady, ShopIntentError
+from shopintent.server.errors import ModelUnavailable, ReleaseNotReady, ShopIntentError
 from shopintent.server.inference import Prediction
 from shopintent.server.releases import Component
 from shopintent.server.serving import ServingRelease
@@ -28,6 +28,8 @@ LEAST_RECALL = 0.98
 """Of recall@50 against an exact search."""
 LOAD_TIMEOUT_S = 120.0
 """For each model: Triton reads it, makes a session and warms it up."""
+TRIES, RETRY_S = 3, 0.5
+"""Of a proof that Triton did not answer."""
 
 
 async def prove_ready(release: ServingRelease) -> None:
@@ -39,13 +41,7 @@ async def prove_ready(release: ServingRelease) -> None:
     """
     release_id = release.release_id
     try:
-        await load_models(release)
-        await release.monitor.check()
-        release.monitor.ensure_serving()
-        for component in Component:
-            release.monitor.ensure_up(component)
-        behaviors = await answer_golden(release)
-        await check_search(release, behaviors)
+        await _prove(release)
     except ReleaseNotReady:
         raise
     except (ReleaseError, ShopIntentError) as error:
@@ -54,6 +50,23 @@ async def prove_ready(release: ServingRelease) -> None:
         why = f"its product index was not optimized within {OPTIMIZE_TIMEOUT_S:g} s"
         raise ReleaseNotReady(release_id, why) from error
     logger.info("release %s is proved", release_id)
+
+
+async def _prove(release: ServingRelease) -> None:
+    for tries_left in reversed(range(TRIES)):
+        try:
+            await load_models(release)
+            await release.monitor.check()
+            release.monitor.ensure_serving()
+            for component in Component:
+                release.monitor.ensure_up(component)
+            await check_search(release, await answer_golden(release))
+            return
+        except ModelUnavailable:
+            # A server that was done with the release may have unloaded its models meanwhile.
+            if not tries_left:
+                raise
+            await asyncio.sleep(RETRY_S)
 
 
 async def answer_golden(release: ServingRelease) -> NDArray[np.float32]:
