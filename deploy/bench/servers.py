@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deploy.bench.collection import sized_release
 from deploy.bench.progress import Say
 from deploy.demo.processes import Process
-from deploy.demo.stack import server, triton
+from deploy.demo.stack import server, triton, triton_http_address
 from shopintent.artifacts import ReleasesRoot
 from shopintent.artifacts.layout import intent_model
 
@@ -57,23 +58,26 @@ def serving(
     assert release_id is not None, f"{releases.path} names no current release"
     with ExitStack() as running:
         say("starting Triton")
-        process, address = running.enter_context(triton(releases, release_id, folder / "logs"))
+        logs = folder / "logs"
+        process, address = running.enter_context(triton(releases, release_id, logs))
+        start = partial(_start, running, folder, address, triton_http_address(logs), server_options)
         by_size = {}
         for size in sorted(sizes):
             say(f"making a collection of {size:,} products")
             sized = sized_release(releases, size, folder / "collections")
             say(f"starting a server with {size:,} products (the first start indexes them)")
-            by_size[size] = _start(running, sized, size, address, folder, server_options)
+            by_size[size] = start(sized, size)
         yield Servers(process, address, intent_model(release_id), by_size)
 
 
 def _start(
     running: ExitStack,
+    folder: Path,
+    triton_address: str,
+    http_address: str,
+    server_options: Sequence[str],
     releases: ReleasesRoot,
     n_products: int,
-    triton_address: str,
-    folder: Path,
-    server_options: Sequence[str],
 ) -> Server:
     release_id = releases.current()
     assert release_id is not None
@@ -91,6 +95,7 @@ def _start(
                 *server_options,
             ),
             start_timeout_s=120 + n_products * INDEXING_S_PER_PRODUCT,
+            triton_http_address=http_address,
         )
     )
     ready = json.loads((logs / "server.json").read_text(encoding="utf-8"))

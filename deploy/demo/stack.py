@@ -32,6 +32,7 @@ class Stack:
 
     triton: Process
     triton_address: str
+    triton_http_address: str
     server: Process
     address: str
 
@@ -60,9 +61,16 @@ def serving(
             logs,
             port=port,
             server_options=server_options,
+            triton_http_address=triton_http_address(logs),
             model_control_key=model_control_key(logs),
         ) as (server_process, address):
-            yield Stack(triton_process, triton_address, server_process, address)
+            yield Stack(
+                triton_process,
+                triton_address,
+                triton_http_address(logs),
+                server_process,
+                address,
+            )
 
 
 @contextmanager
@@ -74,18 +82,21 @@ def server(
     port: int = 0,
     server_options: Sequence[str] = (),
     start_timeout_s: float = START_TIMEOUT_S,
+    triton_http_address: str = "",
     model_control_key: str = "",
     secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[Process, str]]:
     """Runs the server of the current release until the block ends; yields it and its address.
 
-    It answers already. A large collection is indexed at the first start: give it time. With the key
-    of Triton it loads the models of releases that are to take traffic. `secrets` are the options
-    that are no arguments, as environment variables.
+    It answers already. A large collection is indexed at the first start: give it time. Models are
+    asked over gRPC where no HTTP address of Triton is given. With Triton's key the server loads the
+    models of releases that are to take traffic. `secrets` are the options that are no arguments, as
+    environment variables.
     """
     options = [
         f"--releases={releases.path}",
         f"--triton-address={triton_address}",
+        f"--triton-http-address={triton_http_address}",
         f"--listen=127.0.0.1:{port}",
         *server_options,
     ]
@@ -120,6 +131,7 @@ def triton(
     logs: Path,
     *,
     grpc_port: int = 0,
+    http_port: int = 0,
     model_control_key: str = "",
 ) -> Iterator[tuple[Process, str]]:
     """Runs the embedded Triton with the models of a release; yields it and its gRPC address.
@@ -137,18 +149,27 @@ def triton(
         f"--model-repository={releases.model_repository.absolute()}",
         *(f"--load-model={model}" for model in models),
         f"--grpc-port={grpc_port}",
+        f"--http-port={http_port}",
         f"--ready-file={fresh(logs / 'triton.json')}",
     ]
     secrets = {"SHOPINTENT_TRITON_MODEL_CONTROL_KEY": model_control_key}
     with running("Triton", command, logs / "triton.log", folder=ROOT, secrets=secrets) as process:
         process.wait_until((logs / "triton.json").exists)
-        yield process, json.loads((logs / "triton.json").read_text(encoding="utf-8"))["grpc"]
+        yield process, _told(logs, "grpc")
 
 
 def model_control_key(logs: Path) -> str:
     """Returns the key of the Triton that was started with these logs."""
-    told = json.loads((logs / "triton.json").read_text(encoding="utf-8"))
-    return str(told["model_control_key"])
+    return _told(logs, "model_control_key")
+
+
+def triton_http_address(logs: Path) -> str:
+    """Returns where the Triton that was started with these logs speaks HTTP."""
+    return _told(logs, "http")
+
+
+def _told(logs: Path, what: str) -> str:
+    return str(json.loads((logs / "triton.json").read_text(encoding="utf-8"))[what])
 
 
 def fresh(path: Path) -> Path:

@@ -504,7 +504,10 @@ async def test_a_triton_that_is_killed_in_a_rollout_is_given_every_release_again
     await until_async(lambda: everybody_gets(own, TWO))
     os.kill(triton_pid(tmp_path), signal.SIGKILL)
     await asyncio.to_thread(own.stack.triton.popen.wait, 60)
-    port = int(own.stack.triton_address.rpartition(":")[2])
+    grpc_port, http_port = (
+        int(each.rpartition(":")[2])
+        for each in (own.stack.triton_address, own.stack.triton_http_address)
+    )
     key = own.config.triton_model_control_key
 
     async def everybody_is_answered_by_two() -> bool:
@@ -514,7 +517,14 @@ async def test_a_triton_that_is_killed_in_a_rollout_is_given_every_release_again
             return False
 
     # It starts with the first release only; the server brings the other one.
-    with triton(own.root, ONE, tmp_path / "again", grpc_port=port, model_control_key=key):
+    with triton(
+        own.root,
+        ONE,
+        tmp_path / "again",
+        grpc_port=grpc_port,
+        http_port=http_port,
+        model_control_key=key,
+    ):
         await until_async(everybody_is_answered_by_two, within_s=60.0)
         own.manager.rollback(BECAUSE)
         await until_async(lambda: everybody_gets(own, ONE))

@@ -73,9 +73,18 @@ def test_popular_products_stand_in_while_triton_is_down_and_personal_ones_return
         assert raised.value.reason == "ERROR_REASON_MODEL_UNAVAILABLE"
         assert raised.value.retry_after_s is not None
 
-        port = int(stack.triton_address.rpartition(":")[2])
-        assert eventually(lambda: is_free(port))
-        with triton(world.releases, release_id, tmp_path / "again", grpc_port=port):
+        grpc_port, http_port = (
+            int(each.rpartition(":")[2])
+            for each in (stack.triton_address, stack.triton_http_address)
+        )
+        assert eventually(lambda: is_free(grpc_port) and is_free(http_port))
+        with triton(
+            world.releases,
+            release_id,
+            tmp_path / "again",
+            grpc_port=grpc_port,
+            http_port=http_port,
+        ):
             assert eventually(lambda: not recommend().degraded_reasons)
             again = recommend().recommendations
             assert {each.source for each in again} == {pb.RECOMMENDATION_SOURCE_PERSONALIZED}

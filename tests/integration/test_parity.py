@@ -36,6 +36,8 @@ from shopintent.server.config import Config, read_placements
 from shopintent.server.index.edge import EdgeProductIndex
 from shopintent.server.inference import Prediction
 from shopintent.server.inference.triton import (
+    GrpcCalls,
+    HttpCalls,
     TritonBehaviorModel,
     TritonContentEncoder,
     TritonRepository,
@@ -73,16 +75,25 @@ TEXTS = ["red running shoes", "a", "Стул из дуба", "coffee " * 200, ""
 EVENT_TYPES = {name: number for number, name in convert.EVENT_NAMES.items()}
 
 
+@dataclass(frozen=True)
+class Triton:
+    """Where a Triton is, and whether models are asked over HTTP."""
+
+    address: str
+    http_address: str
+    over_http: bool = True
+
+
 @pytest.fixture(scope="module")
-def triton(trained: Trained) -> Iterator[str]:
-    """The address of a Triton that serves the models of the release."""
+def triton(trained: Trained) -> Iterator[Triton]:
+    """A Triton that serves the models of the release."""
     models = [
         layout.intent_model(RELEASE),
         layout.text_encoder_model(RELEASE),
         layout.product_encoder_model(RELEASE),
     ]
     with triton_server(trained.releases.model_repository, models) as ready:
-        yield ready["grpc"]
+        yield Triton(ready["grpc"], ready["http"])
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +125,16 @@ class Models:
 
 
 @asynccontextmanager
-async def models_of(release: Release, address: str) -> AsyncIterator[Models]:
+async def models_of(release: Release, triton: Triton) -> AsyncIterator[Models]:
     manifest = release.manifest
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with (
+        grpc.aio.insecure_channel(triton.address) as channel,
+        HttpCalls(triton.http_address) as over_http,
+    ):
+        calls = over_http if triton.over_http else GrpcCalls(channel)
         yield Models(
             TritonBehaviorModel(
-                channel,
+                calls,
                 model_name=release.intent_model,
                 max_events=release.tokenizer.max_events,
                 n_actions=len(manifest.actions),
@@ -128,7 +143,7 @@ async def models_of(release: Release, address: str) -> AsyncIterator[Models]:
                 answers=manifest.answers,
             ),
             TritonContentEncoder(
-                channel,
+                calls,
                 text_encoder=release.text_encoder,
                 product_encoder=release.product_encoder,
                 text_tokenizer=Tokenizer.from_file(str(release.folder.text_tokenizer)),
@@ -165,9 +180,10 @@ def optional(predictions: Predictions) -> tuple[NDArray[np.float32], ...]:
     return predictions.visit_purchase, predictions.time_to_purchase_s, predictions.quantity
 
 
+@pytest.mark.parametrize("over_http", [False, True], ids=["grpc", "http"])
 @pytest.mark.parametrize("length", [0, 1, 5, MAX_EVENTS - 1, MAX_EVENTS, MAX_EVENTS + 9])
 async def test_pytorch_onnx_and_triton_answer_alike(
-    trained: Trained, triton: str, release: Release, length: int
+    trained: Trained, triton: Triton, release: Release, length: int, over_http: bool
 ) -> None:
     behaviors = behaviors_of_length(trained, length)
     asked = np.array([int(each.event_times.max(initial=1_700_000_000)) + 7 for each in behaviors])
@@ -176,7 +192,7 @@ async def test_pytorch_onnx_and_triton_answer_alike(
         ServedIntent(trained.run.network, trained.run.heads), tokenizer, behaviors, asked, silent
     )
     session = onnx_session(trained, release.intent_model)
-    async with models_of(release, triton) as models:
+    async with models_of(release, replace(triton, over_http=over_http)) as models:
         for n, behavior in enumerate(behaviors):
             window = tokenizer.window(behavior)
             given = {
@@ -206,7 +222,7 @@ async def test_pytorch_onnx_and_triton_answer_alike(
 
 
 async def test_behaviors_asked_for_at_once_are_answered_as_each_is_alone(
-    trained: Trained, triton: str, release: Release
+    trained: Trained, triton: Triton, release: Release
 ) -> None:
     behaviors = [
         each for n in (0, 1, 5, 11, MAX_EVENTS) for each in behaviors_of_length(trained, n)
@@ -239,18 +255,19 @@ def test_the_answers_compared_differ_from_behavior_to_behavior(trained: Trained)
         assert float(outputs.std(axis=0).max()) > 10 * TOLERANCE
 
 
+@pytest.mark.parametrize("over_http", [False, True], ids=["grpc", "http"])
 async def test_texts_are_embedded_alike_by_trainer_and_triton(
-    trained: Trained, triton: str, release: Release
+    trained: Trained, triton: Triton, release: Release, over_http: bool
 ) -> None:
     by_trainer = TextEncoder.open(trained.run.folder).encode(TEXTS)
-    async with models_of(release, triton) as models:
+    async with models_of(release, replace(triton, over_http=over_http)) as models:
         by_triton = await models.encoder.encode_texts(TEXTS, timeout_s=PATIENCE_S)
     assert close(by_trainer, by_triton)
     assert float((by_trainer[0] - by_trainer[1]).std()) > 10 * TOLERANCE
 
 
 async def test_products_are_embedded_alike_by_pytorch_onnx_and_triton(
-    trained: Trained, triton: str, release: Release
+    trained: Trained, triton: Triton, release: Release
 ) -> None:
     rng = np.random.default_rng(5)
     sizes = trained.run.tokenizer.sizes
@@ -299,7 +316,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(release: Release, triton: str, folder: Path) -> AsyncIterator[Server]:
+async def serving(release: Release, triton: Triton, folder: Path) -> AsyncIterator[Server]:
     """Runs the whole server with a real index and a real Triton, on a free port."""
     config = Config(listen="127.0.0.1:0", grace_s=0.0, check_interval_s=3600.0)
     config = replace(config, answer_timeout_s=PATIENCE_S, check_timeout_s=PATIENCE_S)
@@ -396,7 +413,7 @@ async def answers_to(
 
 async def test_the_server_gives_held_out_shoppers_the_very_probabilities_that_were_judged(
     trained: Trained,
-    triton: str,
+    triton: Triton,
     release: Release,
     inputs: Inputs,
     clock: Clock,
@@ -439,7 +456,7 @@ def kinds_of(trained: Trained, row: dict[str, Any]) -> Iterator[str]:
 
 
 async def test_the_server_answers_a_cold_start_as_the_trainer_does(
-    trained: Trained, triton: str, release: Release, clock: Clock, tmp_path: Path
+    trained: Trained, triton: Triton, release: Release, clock: Clock, tmp_path: Path
 ) -> None:
     asked = trained.dataset.info.observed_until
     served = ServedIntent(trained.run.network, trained.run.heads)
@@ -456,7 +473,7 @@ async def test_the_server_answers_a_cold_start_as_the_trainer_does(
 
 
 async def test_a_new_and_a_changed_product_are_embedded_as_the_trainer_would(
-    trained: Trained, triton: str, release: Release, tmp_path: Path
+    trained: Trained, triton: Triton, release: Release, tmp_path: Path
 ) -> None:
     known = next(each for each in trained.dataset.products() if each.price is not None)
     changed = replace(known, title="Something else", price=Decimal("3.50"))
@@ -489,7 +506,7 @@ async def test_a_new_and_a_changed_product_are_embedded_as_the_trainer_would(
 
 
 async def test_the_collection_holds_every_product_as_the_trainer_embeds_it(
-    trained: Trained, triton: str, release: Release, inputs: Inputs, tmp_path: Path
+    trained: Trained, triton: Triton, release: Release, inputs: Inputs, tmp_path: Path
 ) -> None:
     index = EdgeProductIndex.open(tmp_path, release.folder, release.manifest)
     held = await index.get(inputs.product_ids, timeout_s=PATIENCE_S)

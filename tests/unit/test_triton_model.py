@@ -26,10 +26,14 @@ from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference import Prediction
 from shopintent.server.inference.triton import (
     MAX_TEXTS,
+    GrpcCalls,
+    HttpCalls,
+    ModelCalls,
     TritonBehaviorModel,
     TritonContentEncoder,
     TritonRepository,
 )
+from support.triton_http import serving_http
 
 TYPES = {"INT32": np.int32, "INT64": np.int64, "FP32": np.float32}
 
@@ -120,14 +124,25 @@ async def channel(triton: FakeTriton) -> AsyncIterator[grpc.aio.Channel]:
     await server.stop(0)
 
 
+@pytest.fixture(params=["grpc", "http"])
+async def calls(
+    request: pytest.FixtureRequest, triton: FakeTriton, channel: grpc.aio.Channel
+) -> AsyncIterator[ModelCalls]:
+    if request.param == "grpc":
+        yield GrpcCalls(channel)
+        return
+    async with serving_http(triton.ModelInfer) as address, HttpCalls(address) as calls:
+        yield calls
+
+
 @pytest.fixture
-def model(channel: grpc.aio.Channel) -> TritonBehaviorModel:
-    return make_model(channel)
+def model(calls: ModelCalls) -> TritonBehaviorModel:
+    return make_model(calls)
 
 
-def make_model(channel: grpc.aio.Channel) -> TritonBehaviorModel:
+def make_model(calls: ModelCalls) -> TritonBehaviorModel:
     return TritonBehaviorModel(
-        channel,
+        calls,
         model_name="intent_r1",
         max_events=32,
         n_actions=3,
@@ -138,11 +153,11 @@ def make_model(channel: grpc.aio.Channel) -> TritonBehaviorModel:
 
 
 @pytest.fixture
-def encoder(channel: grpc.aio.Channel) -> TritonContentEncoder:
+def encoder(calls: ModelCalls) -> TritonContentEncoder:
     words = Tokenizer(WordLevel({"[UNK]": 0, "red": 1, "chair": 2}, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
     return TritonContentEncoder(
-        channel,
+        calls,
         text_encoder="text_encoder_r1",
         product_encoder="product_encoder_r1",
         text_tokenizer=words,
@@ -273,7 +288,7 @@ async def test_an_answer_that_is_not_what_was_promised_is_refused(
 
 async def test_a_triton_that_is_not_there_is_unavailable() -> None:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        model = make_model(channel)
+        model = make_model(GrpcCalls(channel))
         with pytest.raises(ModelUnavailable, match="UNAVAILABLE"):
             await model.predict(behavior(), request_time=0, timeout_s=5)
         with pytest.raises(ModelUnavailable, match="UNAVAILABLE"):

@@ -20,7 +20,7 @@ from deploy.bench.events.options import Options, parse
 from deploy.bench.events.report import sections
 from deploy.bench.rounds import measure_rounds
 from deploy.bench.visitors import Visitor, make_visitors, track
-from deploy.demo.stack import triton
+from deploy.demo.stack import triton, triton_http_address
 from shopintent.artifacts import read_products
 from shopintent.behavior import Product
 from shopintent.client import ShopIntentClient
@@ -47,12 +47,14 @@ def bench(console: Console, options: Options) -> report.Json:
     folder = options.out / "events"
     with ExitStack() as running:
         with console.status("starting Triton") as status:
-            _, address = running.enter_context(triton(releases, release_id, folder / "logs"))
+            logs = folder / "logs"
+            _, address = running.enter_context(triton(releases, release_id, logs))
             gateways = running.enter_context(
                 serving_each(
                     options.stores,
                     releases,
                     address,
+                    triton_http_address(logs),
                     folder,
                     options.server_options,
                     status.update,

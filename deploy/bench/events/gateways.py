@@ -54,6 +54,7 @@ def serving_each(
     stores: Sequence[str],
     releases: ReleasesRoot,
     triton_address: str,
+    triton_http_address: str,
     folder: Path,
     options: Sequence[str],
     say: Say,
@@ -71,6 +72,7 @@ def serving_each(
                     triton_address,
                     own,
                     server_options=[*kept, *more, *options],
+                    triton_http_address=triton_http_address,
                     secrets={"SHOPINTENT_REDIS_URL": redis_url},
                 )
             )

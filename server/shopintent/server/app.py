@@ -33,7 +33,7 @@ from shopintent.server.interceptors.streams import Streams
 from shopintent.server.listening import bind, grpc_server
 from shopintent.server.lookout import Lookout
 from shopintent.server.metrics import Metrics
-from shopintent.server.opening import ReleaseOpener, triton_channel
+from shopintent.server.opening import ReleaseOpener, triton_of
 from shopintent.server.permission import release_permission, visitor_permission
 from shopintent.server.popularity.counters import Popularity
 from shopintent.server.popularity.keeping import PopularityKeeper
@@ -213,7 +213,7 @@ async def serve(
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        triton = await stack.enter_async_context(triton_channel(config))
+        triton = await stack.enter_async_context(triton_of(config))
         popularity = Popularity(capacity=config.popular_products)
         opener = ReleaseOpener(config, triton, worker, metrics, popularity)
         if config.releases_url:

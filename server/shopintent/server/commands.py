@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shopintent.artifacts import ReleaseError
@@ -59,7 +60,7 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         if ready_file is not None:
             write_ready_file(ready_file, address, release_id, metrics_address)
 
-    asyncio.run(app.serve(config, metrics, tell))
+    uvloop.run(app.serve(config, metrics, tell))
 
 
 def _work(config: Config, assignment: workers.Assignment) -> None:
@@ -68,7 +69,7 @@ def _work(config: Config, assignment: workers.Assignment) -> None:
     serving = app.serve(
         config, assignment.metrics(), workers.tell_listening, worker=assignment.number
     )
-    asyncio.run(serving)
+    uvloop.run(serving)
 
 
 def _load_index(config: Config) -> int:

@@ -83,6 +83,12 @@ class Config:
         "", str, "The id of the one release to serve. Default: what routing.json in the root says."
     )
     triton_address: str = _option("127.0.0.1:8001", str, "Host and port of Triton's gRPC service.")
+    triton_http_address: str = _option(
+        "",
+        str,
+        "Host and port of Triton's HTTP service. With it models are asked there, which takes less "
+        "time than over gRPC; what is loaded is asked over gRPC all the same.",
+    )
     triton_model_control_key: str = _option(
         "",
         str,

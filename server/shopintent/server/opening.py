@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -30,6 +31,9 @@ from shopintent.server.index.qdrant import (
 )
 from shopintent.server.inference.triton import (
     CHANNEL_OPTIONS,
+    GrpcCalls,
+    HttpCalls,
+    ModelCalls,
     TritonBehaviorModel,
     TritonContentEncoder,
     TritonRepository,
@@ -46,9 +50,24 @@ PROGRESS_EVERY_S = 5.0
 JOURNAL_TIMEOUT_S = 10.0
 
 
-def triton_channel(config: Config) -> grpc.aio.Channel:
-    """Returns a channel to the configured Triton, which need not be there yet."""
-    return grpc.aio.insecure_channel(config.triton_address, options=CHANNEL_OPTIONS)
+@dataclass(frozen=True)
+class Triton:
+    """The ways to one Triton."""
+
+    channel: grpc.aio.Channel
+    calls: ModelCalls
+
+
+@asynccontextmanager
+async def triton_of(config: Config) -> AsyncIterator[Triton]:
+    """Yields the ways to the configured Triton, which need not be there yet."""
+    address, http_address = config.triton_address, config.triton_http_address
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        if not http_address:
+            yield Triton(channel, GrpcCalls(channel))
+            return
+        async with HttpCalls(http_address) as calls:
+            yield Triton(channel, calls)
 
 
 class ReleaseOpener:
@@ -57,7 +76,7 @@ class ReleaseOpener:
     def __init__(
         self,
         config: Config,
-        triton: grpc.aio.Channel,
+        triton: Triton,
         worker: int | str = 0,
         metrics: Metrics | None = None,
         popularity: Popularity | None = None,
@@ -67,7 +86,7 @@ class ReleaseOpener:
         self._metrics = metrics or Metrics()
         self._popularity = popularity or Popularity(capacity=config.popular_products)
         self._triton = triton
-        self._repository = TritonRepository(triton, config.triton_model_control_key or None)
+        self._repository = TritonRepository(triton.channel, config.triton_model_control_key or None)
         self._weights = read_placements(config.placements)
 
     def beside(self) -> ReleaseOpener:
@@ -97,7 +116,7 @@ class ReleaseOpener:
         manifest = release.manifest
         backends = Backends(
             model=TritonBehaviorModel(
-                self._triton,
+                self._triton.calls,
                 model_name=release.intent_model,
                 max_events=release.tokenizer.max_events,
                 n_actions=len(manifest.actions),
@@ -107,7 +126,7 @@ class ReleaseOpener:
                 metrics=self._metrics,
             ),
             encoder=TritonContentEncoder(
-                self._triton,
+                self._triton.calls,
                 text_encoder=release.text_encoder,
                 product_encoder=release.product_encoder,
                 text_tokenizer=text_tokenizer,

@@ -16,7 +16,7 @@ from shopintent.artifacts.routing import Routing, RoutingError, read_routing, wh
 from shopintent.server.config import Config
 from shopintent.server.errors import ReleaseNotReady, ShopIntentError
 from shopintent.server.guardrails import Limits, objection
-from shopintent.server.opening import ReleaseOpener, remove_collection, triton_channel
+from shopintent.server.opening import ReleaseOpener, remove_collection, triton_of
 from shopintent.server.readiness import metrics_objection, prove_ready
 from shopintent.server.releases.manager import Reason, ReleaseManager
 from shopintent.server.serving import ServingRelease
@@ -35,7 +35,7 @@ UNLOAD_AFTER_S = 10.0
 @asynccontextmanager
 async def managing_releases(config: Config) -> AsyncIterator[ReleaseManager]:
     """Yields a manager of the releases root for a program that does not serve itself."""
-    async with triton_channel(config) as triton:
+    async with triton_of(config) as triton:
         yield release_manager(config, ReleaseOpener(config, triton, MANAGING))
 
 

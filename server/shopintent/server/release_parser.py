@@ -11,6 +11,7 @@ OPTIONS = (
     "releases",
     "releases_url",
     "triton_address",
+    "triton_http_address",
     "index",
     "index_path",
     "qdrant_url",
