@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
@@ -46,6 +47,7 @@ from shopintent.server.catalog_journal import CatalogJournal
 from shopintent.server.config import Config, read_placements
 from shopintent.server.errors import ModelUnavailable
 from shopintent.server.inference import ModelDescription, Prediction
+from shopintent.server.logs import JsonFormatter
 from shopintent.server.popularity.keeping import PopularityKeeper
 from shopintent.server.releases import Release, load_release
 from shopintent.server.serving import Backends, ServingRelease, serve_release
@@ -367,6 +369,20 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
         while not await condition():  # noqa: ASYNC110 - what is waited for tells nobody.
             await asyncio.sleep(0.02)
+
+
+async def call_lines(caplog: pytest.LogCaptureFixture, n_calls: int) -> list[str]:
+    """Returns the lines that the log holds of calls, as soon as there are as many."""
+
+    def lines() -> list[str]:
+        said = [each for each in caplog.records if each.message == "call"]
+        return [line for each in said for line in JsonFormatter().format(each).splitlines()]
+
+    async def there() -> bool:
+        return len(lines()) >= n_calls
+
+    await eventually(there)
+    return lines()
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from google.protobuf import field_mask_pb2
 from google.type import money_pb2
 
 from shopintent.server.errors import ModelUnavailable
+from shopintent.server.interceptors import logging as logging_calls
 from shopintent.server.interceptors.errors import to_status
-from shopintent.server.logs import JsonFormatter
 from shopintent.v1 import catalog_service_pb2 as catalog_pb
 from shopintent.v1 import event_service_pb2 as event_pb
 from shopintent.v1 import recommendation_service_pb2 as pb
 from shopintent.v1.product_pb2 import Product
 from shopintent.v1.user_event_pb2 import EVENT_TYPE_VIEW_PRODUCT, UserEvent, Visitor
-from support.server import Served, failure_of, make_outside, serving, unpack
+from support.server import Served, call_lines, failure_of, make_outside, serving, unpack
 
 METHOD = "/shopintent.v1.RecommendationService/Recommend"
 VIEW = UserEvent(event_type=EVENT_TYPE_VIEW_PRODUCT, product_id="p7")
@@ -153,10 +153,21 @@ async def test_a_call_is_one_json_line_without_personal_data(
     await served.recommendation.Recommend(request)
     await failure_of(served.recommendation.Recommend(pb.RecommendRequest(page_size=-1)))
     await served.health()
-    lines = [JsonFormatter().format(each) for each in caplog.records if each.message == "call"]
+    lines = await call_lines(caplog, 2)
     assert [json.loads(line)["code"] for line in lines] == ["OK", "INVALID_ARGUMENT"]
     assert json.loads(lines[0])["method"] == METHOD
     assert not any("anna" in line or "p7" in line for line in lines)
+
+
+async def test_the_last_calls_are_logged_before_the_server_has_stopped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging_calls, "LATE_S", 3600.0)
+    caplog.set_level(logging.INFO, logger="shopintent")
+    async with serving(make_outside(tmp_path)) as served:
+        await served.recommendation.Recommend(pb.RecommendRequest())
+        assert not [each for each in caplog.records if each.message == "call"]
+    assert len(await call_lines(caplog, 1)) == 1
 
 
 def test_an_error_worth_retrying_says_when() -> None:

@@ -68,6 +68,20 @@ def test_waiting_lines_are_bounded(handler: TogetherHandler, written: Counted) -
     assert len(messages(written)) == MOST_LINES
 
 
+def test_a_record_of_several_things_is_a_line_for_each(
+    handler: TogetherHandler, written: Counted
+) -> None:
+    several = record("call")
+    several.each = [(0.25, {"code": "OK"}), (61.5, {"code": "CANCELLED"})]
+    handler.handle(several)
+    handler.flush()
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [(each["time"], each["message"], each["code"]) for each in lines] == [
+        ("1970-01-01T00:00:00.250+00:00", "call", "OK"),
+        ("1970-01-01T00:01:01.500+00:00", "call", "CANCELLED"),
+    ]
+
+
 LOGS = """
 import logging, os, sys, time
 from shopintent.server.logs import log_to_stderr

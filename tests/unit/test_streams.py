@@ -19,7 +19,6 @@ import pytest
 from shopintent.client import AsyncShopIntentClient
 from shopintent.client import events as client_events
 from shopintent.server.errors import StateUnavailable
-from shopintent.server.logs import JsonFormatter
 from shopintent.server.metrics import CALLS, IN_FLIGHT, STREAM_REQUEST
 from shopintent.server.sessions import History
 from shopintent.v1 import event_service_pb2 as event_pb
@@ -32,7 +31,15 @@ from shopintent.v1.user_event_pb2 import (
     UserEvent,
     Visitor,
 )
-from support.server import Failure, Served, eventually, make_outside, serving, unpack
+from support.server import (
+    Failure,
+    Served,
+    call_lines,
+    eventually,
+    make_outside,
+    serving,
+    unpack,
+)
 
 pytestmark = pytest.mark.events
 
@@ -540,8 +547,7 @@ async def test_each_answer_has_a_token_and_a_request_id_of_its_own(
         await visit.call.done_writing()
         await visit.call.read()
         assert dict(await visit.call.trailing_metadata())["x-request-id"] == "shop-42"
-    lines = [JsonFormatter().format(each) for each in caplog.records if each.message == "call"]
-    (line,) = [json.loads(each) for each in lines]
+    (line,) = map(json.loads, await call_lines(caplog, 1))
     assert (line["method"], line["code"], line["request_id"]) == (METHOD, "OK", "shop-42.3")
 
 

@@ -101,9 +101,9 @@ class App:
         self._metrics = metrics or Metrics()
         admission = Admission(most=config.max_concurrent_rpcs, timeout_s=config.answer_timeout_s)
         self._streams = Streams(most=config.max_streams)
-        calls = Calls(self._metrics, admission, self._streams)
-        self._add_services(calls, sessions, manager, eraser)
-        self._server = grpc_server(config, calls)
+        self._calls = Calls(self._metrics, admission, self._streams)
+        self._add_services(self._calls, sessions, manager, eraser)
+        self._server = grpc_server(config, self._calls)
         self._lookout = Lookout(self._server, admission)
         self._logged_serving = False
         self._background: list[asyncio.Task[None]] = []
@@ -153,6 +153,7 @@ class App:
         await self._health.enter_graceful_shutdown()
         self._streams.drain()
         await self._server.stop(self._config.grace_s)
+        self._calls.close()
         if self._keeper is not None:
             await self._keeper.close()
 

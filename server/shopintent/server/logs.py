@@ -6,13 +6,20 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
+
+Entry = tuple[float, dict[str, Any]]
+"""When something was, in unix seconds, and what."""
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON."""
+    """Writes a record as one line of JSON, or one that tells of several things as a line for each.
+
+    Those are its `each`: times and fields.
+    """
 
     def __init__(self, worker: int | None = None) -> None:
         super().__init__()
@@ -21,18 +28,20 @@ class JsonFormatter(logging.Formatter):
         self._second_text = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line; an exception keeps its traceback."""
-        line = {
-            "time": self._time(record.created),
+        """Returns the lines; an exception keeps its traceback."""
+        said = {
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
             **self._origin,
-            **getattr(record, "fields", {}),
         }
+        fields: dict[str, Any] = getattr(record, "fields", {})
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return _encode(line)
+            fields = {**fields, "exception": self.formatException(record.exc_info)}
+        each: Sequence[Entry] = getattr(record, "each", ((record.created, fields),))
+        return "\n".join(
+            _encode({"time": self._time(created), **said, **fields}) for created, fields in each
+        )
 
     def _time(self, created: float) -> str:
         """Returns the time to the millisecond, UTC; the text of a second is made once."""

@@ -26,7 +26,7 @@ from shopintent.server.interceptors.admission import (
 )
 from shopintent.server.interceptors.errors import guarded
 from shopintent.server.interceptors.handlers import Call, Handler, replace_call, replace_stream
-from shopintent.server.interceptors.logging import logged
+from shopintent.server.interceptors.logging import CallLog, logged
 from shopintent.server.interceptors.metrics import counted
 from shopintent.server.interceptors.request_id import identified
 from shopintent.server.interceptors.streams import StreamCall, Streams, streamed
@@ -50,6 +50,7 @@ class Calls(grpc.GenericRpcHandler):
         self._metrics = metrics
         self._admission = admission
         self._streams = streams
+        self._log = CallLog()
         self._surrounded: dict[str, Handler] = {}
         self._refusing: dict[str, Handler] = {}
         self._health: dict[str, Handler] = {}
@@ -73,6 +74,10 @@ class Calls(grpc.GenericRpcHandler):
         if self._health:
             server.add_registered_method_handlers(HEALTH, self._health)
 
+    def close(self) -> None:
+        """Logs the last calls; the server must have stopped."""
+        self._log.flush()
+
     def service(self, handler_call_details: Any) -> Handler | None:
         """Returns the handler with everything around it, or one that refuses the call."""
         method: str = handler_call_details.method
@@ -91,7 +96,7 @@ class Calls(grpc.GenericRpcHandler):
             return self._surround_stream(handler, method)
         if unary is None or parse is None:
             return handler  # Health Watch and reflection stream, and pass untouched.
-        call = logged(guarded(unary, parse), method)
+        call = logged(guarded(unary, parse), method, self._log)
         if not method.startswith(ALWAYS_ADMITTED):
             call = admitted(call, self._admission)
             self._refusing[method] = refusing(method, self._metrics, self._admission)
@@ -103,7 +108,6 @@ class Calls(grpc.GenericRpcHandler):
         parse = handler.request_deserializer
         assert parse is not None
         stream = streamed(call, parse, self._streams, self._admission, self._metrics)
-        stream = logged(guarded(stream, lambda unread: unread), method)
+        stream = logged(guarded(stream, lambda unread: unread), method, self._log)
         stream = identified(counted(stream, method, self._metrics))
-        surrounded = replace_stream(handler, stream)
-        return surrounded  # It refuses its requests itself.
+        return replace_stream(handler, stream)  # It refuses its requests itself.

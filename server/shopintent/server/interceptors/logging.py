@@ -14,9 +14,33 @@ logger = logging.getLogger(__name__)
 
 QUIET = "/grpc.health.v1.Health/"
 """Probes ask every few seconds; their calls are not worth a line."""
+LATE_S = 0.02
+"""By which a call may be logged late."""
+MOST_CALLS = 1_000
 
 
-def logged(call: Call, method: str) -> Call:
+class CallLog:
+    """Logs calls many at a time: one by one their lines are a seventh of all that calls cost."""
+
+    def __init__(self) -> None:
+        self._ended: list[tuple[float, dict[str, Any]]] = []
+
+    def ended(self, **fields: Any) -> None:
+        """Logs a call that ended now, with these fields, soon."""
+        if not self._ended:
+            asyncio.get_running_loop().call_later(LATE_S, self.flush)
+        self._ended.append((time.time(), fields))
+        if len(self._ended) >= MOST_CALLS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Logs what there is."""
+        ended, self._ended = self._ended, []
+        if ended:
+            logger.info("call", extra={"each": ended})
+
+
+def logged(call: Call, method: str, log: CallLog) -> Call:
     """Logs method, status, duration and request id, unless it is a health check."""
     if method.startswith(QUIET):
         return call
@@ -35,17 +59,11 @@ def logged(call: Call, method: str) -> Call:
             code = code_name(context)
             raise
         finally:
-            fields = {
-                "method": method,
-                "code": code,
-                "duration_ms": round(1000 * (time.perf_counter() - started), 3),
-                "request_id": current_request_id(),
-            }
-            # In the loop's next turn, when gRPC has the answer: nobody waits for the line.
-            asyncio.get_running_loop().call_soon(_log, fields)
+            log.ended(
+                method=method,
+                code=code,
+                duration_ms=round(1000 * (time.perf_counter() - started), 3),
+                request_id=current_request_id(),
+            )
 
     return answer
-
-
-def _log(fields: dict[str, Any]) -> None:
-    logger.info("call", extra={"fields": fields})
