@@ -53,7 +53,7 @@ class HttpCalls:
             ],
             "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in outputs],
         }
-        header = json.dumps(said).encode()
+        header = json.dumps(said, separators=(",", ":")).encode()
         n_bytes = len(header) + sum(each.n_bytes for each in inputs)
         head = (
             f"POST /v2/models/{quote(model_name, safe='')}/infer HTTP/1.1\r\n"
