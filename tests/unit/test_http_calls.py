@@ -90,6 +90,16 @@ async def test_a_connection_that_ended_meanwhile_is_made_anew(server: FakeServer
     assert server.n_requests == 3
 
 
+async def test_a_connection_on_which_more_comes_than_was_asked_for_is_left(
+    server: FakeServer,
+) -> None:
+    server.answers = [ANSWER + http(408, b"{}")]
+    async with calls_of(server) as calls:
+        assert await ask(calls) == ANSWERED
+        assert [*await asyncio.gather(ask(calls), ask(calls))] == [ANSWERED] * 2
+    assert server.n_connections == 3
+
+
 async def test_a_connection_is_left_when_the_server_wants_it(server: FakeServer) -> None:
     server.answers = [ANSWER.replace(b"\r\nContent-", b"\r\nConnection: close\r\nContent-", 1)]
     async with calls_of(server) as calls:
@@ -102,9 +112,17 @@ async def test_a_server_that_ends_while_it_answers_is_not_asked_again(server: Fa
     async with calls_of(server) as calls:
         assert await ask(calls) == ANSWERED
         server.answers, server.ends = [ANSWER[:-2]], True
-        with pytest.raises(CallFailed, match="Triton ended the connection"):
+        with pytest.raises(CallFailed, match="the connection ended"):
             await ask(calls)
     assert server.n_requests == 2
+
+
+async def test_a_server_that_ends_a_new_connection_at_once_is_told(server: FakeServer) -> None:
+    server.answers, server.ends = [b""], True
+    async with calls_of(server) as calls:
+        with pytest.raises(CallFailed, match="the connection ended"):
+            await ask(calls)
+        assert await ask(calls) == ANSWERED
 
 
 async def test_what_hangs_is_given_up_and_the_next_call_answered(server: FakeServer) -> None:

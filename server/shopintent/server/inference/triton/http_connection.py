@@ -42,7 +42,9 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._response: asyncio.Future[HttpResponse] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._why = "Triton ended the connection"
+        self._why = "the connection ended"
+        self._busy = False
+        self._answering = False
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self._header_length: int | None = None
@@ -57,6 +59,7 @@ class HttpConnection(asyncio.Protocol):
             raise ConnectionLost(self._why, answering=False)
         loop = asyncio.get_running_loop()
         self._response = loop.create_future()
+        self._busy = True
         self._timer = loop.call_later(timeout_s, self._give_up, timeout_s)
         self._transport.write(request)
         return await self._response
@@ -99,6 +102,9 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Gives the response to whoever waits for it, and the connection back."""
+        if not self._busy:
+            self._end("a response came that nobody asked for")
+            return
         body = b"".join(self._body)
         header_length = len(body) if self._header_length is None else self._header_length
         response = HttpResponse(self._parser.get_status_code(), body, header_length)
@@ -116,7 +122,7 @@ class HttpConnection(asyncio.Protocol):
         """Makes ready for the next response."""
         self._body = []
         self._header_length = None
-        self._answering = False
+        self._busy = self._answering = False
 
     def _give_up(self, after_s: float) -> None:
         self._answering = True
