@@ -138,12 +138,17 @@ def emptied_redis() -> Iterator[str]:
     return (f"{server.url}/{number}" for number in range(DATABASES))
 
 
+CLUSTER_SETTINGS = ("--cluster-enabled", "yes", "--appendfsync", "always")
+"""Flushed once a second, Redis answers before it writes while the disk is busy, and may be killed
+in between."""
+
+
 @contextmanager
 def redis_cluster(folder: Path, n_servers: int = 3) -> Iterator[list[RedisServer]]:
     """Runs a cluster of redis-servers without replicas."""
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(redis_server(folder / str(number), "--cluster-enabled", "yes"))
+            stack.enter_context(redis_server(folder / str(number), *CLUSTER_SETTINGS))
             for number in range(n_servers)
         ]
         addresses = [f"127.0.0.1:{each.port}" for each in servers]
