@@ -55,22 +55,17 @@ def serving(
     say("starting Triton")
     with triton(releases, release_id, logs) as (triton_process, triton_address):
         say("starting the server")
+        http_address = triton_http_address(logs)
         with server(
             releases,
             triton_address,
             logs,
             port=port,
             server_options=server_options,
-            triton_http_address=triton_http_address(logs),
+            triton_http_address=http_address,
             model_control_key=model_control_key(logs),
         ) as (server_process, address):
-            yield Stack(
-                triton_process,
-                triton_address,
-                triton_http_address(logs),
-                server_process,
-                address,
-            )
+            yield Stack(triton_process, triton_address, http_address, server_process, address)
 
 
 @contextmanager

@@ -56,7 +56,20 @@ BAD_VALUES = {
     "SHOPINTENT_INDEX": "faiss",
     "SHOPINTENT_INSECURE": "maybe",
     "SHOPINTENT_LOG_LEVEL": "loud",
+    "SHOPINTENT_TRITON_HTTP_ADDRESS": "http://triton:8000",
 }
+
+
+@pytest.mark.parametrize("address", ["", "triton:8000", "127.0.0.1:8000", "[::1]:8000"])
+def test_an_address_is_a_host_and_a_port(address: str) -> None:
+    config = read_config({"SHOPINTENT_TRITON_HTTP_ADDRESS": address}, {})
+    assert config.triton_http_address == address
+
+
+@pytest.mark.parametrize("address", ["triton", ":8000", "triton:", "::1:8000", "a b:1", "t:8000/"])
+def test_what_is_no_host_and_port_is_told(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"TRITON_HTTP_ADDRESS: .* must be a host and a port"):
+        read_config({"SHOPINTENT_TRITON_HTTP_ADDRESS": address}, {})
 
 
 @pytest.mark.parametrize("variable", BAD_VALUES)

@@ -21,6 +21,7 @@ PREFIX = "SHOPINTENT_"
 INDEXES = ("edge", "qdrant")
 SESSIONS = ("sqlite", "redis", "memory")
 DURABILITIES = ("machine", "process")
+ADDRESS = re.compile(r"([^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 TOKEN = re.compile(r"[!-~]{16,512}")
 """Printable ASCII, as metadata carries it."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -59,6 +60,12 @@ def _boolean(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
+def _address(text: str) -> str:
+    if text and not ADDRESS.fullmatch(text):
+        raise ValueError("must be a host and a port, such as 127.0.0.1:8000, without http://")
+    return text
+
+
 def _option(
     default: Any, parse: Callable[[str], Any], help_text: str, *, secret: bool = False
 ) -> Any:
@@ -85,7 +92,7 @@ class Config:
     triton_address: str = _option("127.0.0.1:8001", str, "Host and port of Triton's gRPC service.")
     triton_http_address: str = _option(
         "",
-        str,
+        _address,
         "Host and port of Triton's HTTP service. With it models are asked there, which takes less "
         "time than over gRPC; what is loaded is asked over gRPC all the same.",
     )

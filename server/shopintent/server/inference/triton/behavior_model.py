@@ -92,7 +92,7 @@ class TritonBehaviorModel:
         return self._predictions(answer, len(rows))
 
     def _request(self, rows: Sequence[_Row]) -> bytes:
-        """Returns the ModelInferRequest of a batch, every row padded to the longest."""
+        """Returns the request of a batch, every row padded to the longest."""
         length = sequence_length(max(len(behavior) for behavior, _ in rows), self._max_events)
         shape = (len(rows), length)
         frame = self._frames.get(shape)

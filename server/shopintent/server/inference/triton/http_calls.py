@@ -33,7 +33,8 @@ class HttpCalls:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._host, _, self._port = address.rpartition(":")
+        host, _, port = address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
         self._idle: list[HttpConnection] = []
         self._open: set[HttpConnection] = set()
 
@@ -93,7 +94,7 @@ class HttpCalls:
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: HttpConnection(self._free, self._forget), self._host, int(self._port)
+                    lambda: HttpConnection(self._free, self._forget), self._host, self._port
                 )
         except TimeoutError as error:
             why = f"no connection within {timeout_s:.3f} s"
